@@ -1,0 +1,1 @@
+"""Log -> target. The pipeline's second half: see `apply/loop.py`."""

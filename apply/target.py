@@ -1,0 +1,85 @@
+"""The seam to a target database: rows and the place in the log, stored in one target transaction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+from schemas.change import Batch, Offset
+from schemas.codec import Wire
+from schemas.finding import Finding
+from schemas.table import Table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placement:
+    """Where a source's tables land, and how: plain configuration of one target.
+
+    schemas: source schema -> target schema. tables: source full name -> target full name (wins over schemas).
+    Without an entry, the schema keeps its name where the target has it, else the target's default schema.
+    exclude_columns: patterns over source `schema.table.column` that this target leaves alone.
+    primary_keys: "local" (the target's own keys, foreign keys translated) or "copy" (the source's values).
+    """
+
+    schemas: Mapping[str, str] = field(default_factory=dict)
+    tables: Mapping[str, str] = field(default_factory=dict)
+    exclude_columns: Sequence[str] = ()
+    primary_keys: Literal["local", "copy"] = "local"
+    create: bool = True
+
+
+class Applied(NamedTuple):
+    """What a checkpoint says for status."""
+
+    offset: Offset
+    position: str
+    batch: int
+    committed_at: int | None
+    applied_at: int
+    rows: int
+
+
+class Target(Protocol):
+    """One target database for one source's stream. Implementations raise schemas.errors only."""
+
+    def prepare(self, tables: Sequence[Table], *, dry_run: bool = False) -> list[str]:
+        """Make own tables and checkpoint row, create missing tables, adopt present ones; the statements. Idempotent.
+
+        Reports every missing or unusable column as one SchemaConflict before anything is written.
+        """
+        ...
+
+    def check(self, tables: Sequence[Table]) -> list[Finding]:
+        """Preflight: what `prepare` and `apply` would refuse, without changing anything."""
+        ...
+
+    def checkpoint(self) -> Offset | None:
+        """Where the target stands; None before the first batch. Raises Operator when never prepared."""
+        ...
+
+    def apply(self, batch: Batch, *, expect: Offset | None) -> int:
+        """Apply one whole batch in one transaction: checkpoint first (compare-and-set against `expect`), rows, commit.
+
+        Gives the number of rows written. Raises Fenced when the checkpoint is not `expect`, Transient when the transaction
+        may succeed from the (re-read) checkpoint, Poison for a change that cannot be applied. Tables whose description was
+        not seen yet are prepared first.
+        """
+        ...
+
+    def applied(self) -> Applied | None:
+        """The checkpoint as status shows it."""
+        ...
+
+    def rows(self, table: Table, *, limit: int = 10_000) -> Iterator[tuple[list[str], list[list[Wire]]]]:
+        """For verify: the mapped columns' names and rows of wire values, in blocks, with foreign keys given as the parents'
+        identity (the wire key's text) where they are translated, and target-owned primary keys left out. All blocks come from one
+        repeatable-read snapshot that starts at the first block.
+        """
+        ...
+
+    def drop(self, *, dry_run: bool = False) -> list[str]:
+        """Remove our own tables (never the replicated rows); the statements."""
+        ...
+
+    def close(self) -> None:
+        """Close every connection; idempotent."""
+        ...

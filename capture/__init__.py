@@ -1,0 +1,1 @@
+"""Source -> log. The pipeline's first half: see `capture/loop.py`."""

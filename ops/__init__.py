@@ -1,0 +1,1 @@
+"""People: the command line, configuration, supervision, preflight, status, verify, demo."""

@@ -1,0 +1,180 @@
+"""The wire form of rows: the only code that writes or parses envelopes (docs/wire.md).
+
+Value: `{"before":…,"after":…,"op":"c","ts_ms":…,"source":{…,"headwater":{"schema":…,"epoch":…,"run":…,"ordinal":…}}}`.
+`source.headwater` always comes last and in this order, so that a reader finds a row's stamp in its last bytes
+without parsing the row; row content can never reach there. Key: the identity's columns as a JSON object.
+
+Sources hand in *fragments*: the JSON text of one wire value (schemas/kinds.py), joined to objects by `image`.
+"""
+
+import math
+import re
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from json.encoder import encode_basestring
+from typing import Any, NamedTuple
+
+import orjson
+
+from schemas.errors import LogTruncated
+from schemas.table import Table
+
+try:
+    from _json import encode_basestring as quote  # the C implementation, not exported by json.encoder under this name
+except ImportError:
+    quote = encode_basestring
+
+VERSION = "0.1.0"
+
+Wire = int | float | str | bool | None
+"""A wire value as JSON parsing gives it."""
+
+
+class _Absent:
+    """The value of a column that its row does not carry."""
+
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = _Absent()
+
+
+class RowStamp(NamedTuple):
+    """Where a row belongs: its description's fingerprint, and its place in the log."""
+
+    fingerprint: str
+    epoch: int
+    run: int
+    ordinal: int
+
+
+_STAMP = re.compile(rb'"headwater":\{"schema":"([0-9a-f]*)","epoch":(\d+),"run":(\d+),"ordinal":(\d+)\}\}\}$')
+
+
+def stamp_of(value: bytes) -> RowStamp:
+    """Read a row's stamp from its last bytes; raises LogTruncated for bytes that Headwater did not write."""
+    found = _STAMP.search(value, max(0, len(value) - 160))
+    if found is None:
+        raise LogTruncated(
+            "read a row without Headwater's stamp",
+            hint="another program writes to this topic: give the source a name of its own",
+        )
+    return RowStamp(found[1].decode(), int(found[2]), int(found[3]), int(found[4]))
+
+
+def op_of(value: bytes) -> str:
+    """A row's op without parsing the row: an unescaped `,"op":"` occurs last at the envelope's top level."""
+    at = value.rfind(b',"op":"')
+    return "s" if at < 0 else chr(value[at + 7])
+
+
+def image_template(names: Iterable[str]) -> str:
+    """A %-template for one row's JSON object: `template % tuple_of_fragments` in the order of `names`."""
+    return "{" + ",".join(quote(name).replace("%", "%%") + ":%s" for name in names) + "}"
+
+
+def image(names: Sequence[str], fragments: Sequence[str | None]) -> str:
+    """One row's JSON object; a fragment of None (not "null") leaves the column out."""
+    return "{" + ",".join(f"{quote(n)}:{f}" for n, f in zip(names, fragments, strict=True) if f is not None) + "}"
+
+
+class Envelope:
+    """Writes the values of one table for one batch and source commit.
+
+    `place` is the source's own JSON members, each with a leading comma (e.g. `,"gtid":"…","file":"…"`);
+    committed_at in microseconds since 1970 UTC. Make one per (table, run, commit), not per row.
+    """
+
+    __slots__ = ("_create", "_delete", "_read", "_tail", "_update")
+
+    def __init__(
+        self,
+        table: Table,
+        *,
+        connector: str,
+        source: str,
+        epoch: int,
+        run: int,
+        committed_at: int,
+        place: str = "",
+        snapshot: bool = False,
+    ) -> None:
+        ts = f'"ts_ms":{committed_at // 1000},"ts_us":{committed_at}'
+        names = f'"db":{quote(table.schema)},"table":{quote(table.name)}'
+        if table.family == "postgres":
+            names = f'"schema":{quote(table.schema)},"table":{quote(table.name)}'
+        self._tail = (
+            f',"ts_ms":{committed_at // 1000},"source":{{"version":"{VERSION}","connector":"{connector}",'
+            f'"name":{quote(source)},{ts},"snapshot":"{"true" if snapshot else "false"}",{names}{place},'
+            f'"headwater":{{"schema":"{table.fingerprint}","epoch":{epoch},"run":{run},"ordinal":'
+        )
+        self._create = ',"op":"c"' + self._tail
+        self._update = ',"op":"u"' + self._tail
+        self._delete = ',"after":null,"op":"d"' + self._tail
+        self._read = ',"op":"r"' + self._tail
+
+    def create(self, after: str, ordinal: int) -> bytes:
+        """An inserted row; `after` is its JSON object."""
+        return f'{{"before":null,"after":{after}{self._create}{ordinal}}}}}}}'.encode()
+
+    def read(self, after: str, ordinal: int) -> bytes:
+        """A row of a first copy."""
+        return f'{{"before":null,"after":{after}{self._read}{ordinal}}}}}}}'.encode()
+
+    def update(self, before: str, after: str, ordinal: int) -> bytes:
+        """A changed row whose identity stays; `before` is "null" where the source does not log it."""
+        return f'{{"before":{before},"after":{after}{self._update}{ordinal}}}}}}}'.encode()
+
+    def delete(self, before: str, ordinal: int) -> bytes:
+        """A deleted row; `before` holds at least the identity's columns."""
+        return f'{{"before":{before}{self._delete}{ordinal}}}}}}}'.encode()
+
+
+def encode_seed(table: Table, source_key: Wire, key: bytes, *, epoch: int, run: int, ordinal: int) -> bytes:
+    """A row of `<source>.identities`: this primary key belonged to this identity before the stream began."""
+    head = orjson.dumps({"table": table.full_name, "source_key": source_key}).decode()[:-1]
+    return (
+        f'{head},"identity":{key.decode()},"source":{{"headwater":{{"schema":"{table.fingerprint}",'
+        f'"epoch":{epoch},"run":{run},"ordinal":{ordinal}}}}}}}'
+    ).encode()
+
+
+def parse(value: bytes) -> dict[str, Any]:
+    """One envelope as Python's JSON values; 64-bit integers are exact."""
+    parsed: dict[str, Any] = orjson.loads(value)
+    return parsed
+
+
+def columns(values: Iterable[bytes], names: Sequence[str], which: str = "after") -> list[list[Any]]:
+    """The named columns of many rows, as one list of wire values per column; ABSENT where a row lacks one."""
+    result: list[list[Any]] = [[] for _ in names]
+    appends: list[tuple[str, Callable[[Any], None]]] = [(n, r.append) for n, r in zip(names, result, strict=True)]
+    for value in values:
+        row = orjson.loads(value)[which] or {}
+        for name, append in appends:
+            append(row.get(name, ABSENT))
+    return result
+
+
+# Fragments of values that need care; ints, bools and null are their own text.
+
+
+def float_fragment(number: float, bits: int) -> str:
+    """The shortest JSON number that gives back the same float of `bits`; specials as strings (JSON has none)."""
+    if math.isnan(number):
+        return '"NaN"'
+    if math.isinf(number):
+        return '"Infinity"' if number > 0 else '"-Infinity"'
+    if bits == 64:
+        return repr(number)
+    for digits in range(6, 10):
+        text = f"{number:.{digits}g}"
+        if struct.unpack("f", struct.pack("f", float(text)))[0] == number:
+            return repr(float(text))
+    return repr(number)
+
+
+def fraction_trimmed(text: str) -> str:
+    """`12:34:56.700` -> `12:34:56.7`, `12:34:56.000` -> `12:34:56`."""
+    return text.rstrip("0").rstrip(".") if "." in text else text

@@ -1,0 +1,56 @@
+"""Which tables and columns of a source are captured, and what identifies a row: patterns, matched once per table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+from schemas.errors import Misconfigured
+
+OWN_TABLES = "headwater_*"
+"""Our own tables in any database: never captured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Patterns over full names (`schema.table`, `schema.table.column`) with `*` and `?`; exclusion wins.
+
+    identity maps table patterns to "primary_key" or to a column's name; the first match counts, otherwise the
+    column `sync_id`.
+    """
+
+    include: Sequence[str] = ("*",)
+    exclude: Sequence[str] = ()
+    exclude_columns: Sequence[str] = ()
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def wants(self, schema: str, table: str) -> bool:
+        """Whether the table is captured."""
+        name = f"{schema}.{table}"
+        if fnmatchcase(table, OWN_TABLES) or any(fnmatchcase(name, p) for p in self.exclude):
+            return False
+        return any(fnmatchcase(name, p) for p in self.include)
+
+    def wants_column(self, schema: str, table: str, column: str) -> bool:
+        """Whether the column leaves the source."""
+        name = f"{schema}.{table}.{column}"
+        return not any(fnmatchcase(name, p) for p in self.exclude_columns)
+
+    def identity_of(
+        self, schema: str, table: str, columns: Sequence[str], primary_key: Sequence[str]
+    ) -> tuple[str, ...]:
+        """The columns that make the row's key; raises Misconfigured where the table has none of what was asked."""
+        name = f"{schema}.{table}"
+        wanted = next((v for p, v in self.identity.items() if fnmatchcase(name, p)), "sync_id")
+        if wanted == "primary_key":
+            if primary_key:
+                return tuple(primary_key)
+            raise Misconfigured(
+                f"found no primary key on {name}, which is configured to be identified by it",
+                hint=f"give {name} a primary key or a sync_id column, or exclude it",
+            )
+        if wanted in columns:
+            return (wanted,)
+        raise Misconfigured(
+            f"found no column {wanted} on {name}",
+            hint=f'add it (unique, not null), set identity."{name}" = "primary_key", or exclude the table',
+        )

@@ -1,0 +1,109 @@
+"""A source table as capture describes it: what `shop.schemas` holds and what targets are made from."""
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from schemas.kinds import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column, in the log's order. `native` is the source's own type text, for targets of the same family."""
+
+    name: str
+    kind: Kind
+    nullable: bool
+    native: str = ""
+    generated: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKey:
+    """A single-column foreign key of the source; `parent` is the parent's full name, e.g. "public.users"."""
+
+    column: str
+    parent: str
+    parent_column: str
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One table under one description. Names are the source's: `schema` is MySQL's database.
+
+    `identity` names the columns whose values make the wire key (("sync_id",), or the primary key's columns);
+    `uniques` are the unique keys other than the primary key. `family` is "mysql", "mariadb" or "postgres".
+    """
+
+    family: str
+    schema: str
+    name: str
+    columns: tuple[Column, ...]
+    primary_key: tuple[str, ...]
+    identity: tuple[str, ...]
+    uniques: tuple[tuple[str, ...], ...] = ()
+    foreign_keys: tuple[ForeignKey, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """`schema.name`: how configuration, commit records and people name the table."""
+        return f"{self.schema}.{self.name}"
+
+    @cached_property
+    def by_name(self) -> dict[str, Column]:
+        """Columns by name."""
+        return {c.name: c for c in self.columns}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Twelve hex digits that change when anything in the description does."""
+        return sha256(self.dumps().encode()).hexdigest()[:12]
+
+    def dumps(self) -> str:
+        """Compact JSON with sorted keys; the value in `shop.schemas`."""
+        data: dict[str, Any] = {
+            "family": self.family,
+            "schema": self.schema,
+            "name": self.name,
+            "columns": [
+                {"name": c.name, "kind": c.kind.to_json(), "nullable": c.nullable, "native": c.native}
+                | ({"generated": True} if c.generated else {})
+                for c in self.columns
+            ],
+            "primary_key": self.primary_key,
+            "identity": self.identity,
+            "uniques": self.uniques,
+            "foreign_keys": [
+                {k: getattr(f, k) for k in ("column", "parent", "parent_column", "on_delete", "on_update")}
+                for f in self.foreign_keys
+            ],
+        }
+        return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+    @staticmethod
+    def loads(text: str) -> "Table":
+        """The inverse of `dumps`; raises KeyError or TypeError on what is not a description."""
+        data = json.loads(text)
+        return Table(
+            family=data["family"],
+            schema=data["schema"],
+            name=data["name"],
+            columns=tuple(
+                Column(
+                    name=c["name"],
+                    kind=Kind.from_json(c["kind"]),
+                    nullable=c["nullable"],
+                    native=c["native"],
+                    generated=c.get("generated", False),
+                )
+                for c in data["columns"]
+            ),
+            primary_key=tuple(data["primary_key"]),
+            identity=tuple(data["identity"]),
+            uniques=tuple(tuple(u) for u in data["uniques"]),
+            foreign_keys=tuple(ForeignKey(**f) for f in data["foreign_keys"]),
+        )

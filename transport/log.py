@@ -1,0 +1,64 @@
+"""The seam to the log. Which records count is decided by transport/chain.py alone, for every implementation."""
+
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from schemas.change import Batch, Offset, Piece, Position, Progress, Stamp
+
+
+class Opened(NamedTuple):
+    """A claimed log: what rows are stamped with, where the accepted chain ends, and its first copies' state."""
+
+    stamp: Stamp
+    position: Position | None
+    progress: Progress
+
+
+class Log(Protocol):
+    """One source's stream in a log. One writer at a time (fenced by epochs), any number of readers."""
+
+    def open(self) -> Opened:
+        """Claim the log for writing. Every reopen is a new claim; raises Fenced if another capture was faster."""
+        ...
+
+    def append(self, piece: Piece) -> None:
+        """Queue rows; with the piece's commit, the commit record follows once every row is held durably.
+
+        May block while the queue is full (a stalled broker is back-pressure). One failed row fails the batch before
+        its commit record: raises Transient, after which the log must be opened anew. An empty commit whose position
+        and progress are those of the last record is written at most every ten seconds. Table descriptions are durable before
+        their first row.
+        """
+        ...
+
+    def accepted(self) -> Position | None:
+        """The newest position of this capture that came back through the chain: what may be acknowledged.
+
+        Does not block. Raises Fenced when a newer epoch came back.
+        """
+        ...
+
+    def flush(self) -> Position | None:
+        """Wait until everything appended came back accepted; its position."""
+        ...
+
+    def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
+        """Give the accepted batches after `after` (None: from the oldest trusted record), whole, in order.
+
+        None is given about once a second while there is nothing new; without `follow` the iterator ends there
+        instead. Raises LogReplaced when `after` is of another log, LogTruncated when it is no longer retained or a
+        batch is not whole, Operator at a rebase link.
+        """
+        ...
+
+    def span(self) -> tuple[Offset, Offset] | None:
+        """Offsets before the oldest batch that can be read, and after the newest; None while there is none."""
+        ...
+
+    def drop(self) -> list[str]:
+        """Delete the source's topics or tables from the log; what was deleted."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections and files; idempotent."""
+        ...
