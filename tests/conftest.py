@@ -1,0 +1,16 @@
+"""What every test has: the servers as fixtures, stopped at the end however the run ends.
+
+Run without xdist, or after `make services-up`: each worker would start servers of its own.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+pytest_plugins = ["tests.services.fixtures"]
+
+
+def pytest_configure() -> None:
+    # Python's default for SIGTERM skips every `finally`, and would leave servers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
