@@ -32,7 +32,7 @@ faults: $(BIN)/.dev ## the whole crash matrix: every fault point, hit number and
 bench: $(BIN)/.dev ## measure rows per second and latency
 	$(BIN)/python -m bench
 
-services-up: $(BIN)/.dev ## start the test servers and leave them up: eval "$$(make -s services-up)"
+services-up: $(BIN)/.dev ## start the test servers and leave them up: eval "$(make -s services-up)"
 	@$(BIN)/python -m tests.services up
 
 services-down: $(BIN)/.dev ## stop the servers that services-up started

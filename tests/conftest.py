@@ -6,11 +6,16 @@ Run without xdist, or after `make services-up`: each worker would start servers 
 from __future__ import annotations
 
 import signal
-import sys
+from types import FrameType
 
 pytest_plugins = ["tests.services.fixtures"]
 
 
 def pytest_configure() -> None:
     # Python's default for SIGTERM skips every `finally`, and would leave servers behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Not SystemExit: raised inside a test, pytest would take it for that test's failure.
+    raise KeyboardInterrupt(signal.Signals(number).name)

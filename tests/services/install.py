@@ -139,7 +139,7 @@ def kafka(version: str = KAFKA_VERSION) -> Path:
         maven = apt_in_lock("maven", "mvn")
         pom = folder / "pom.xml"
         pom.write_text(POM.format(version=version))
-        run([maven, "-B", "-q", "-f", pom, MAVEN_COPY, "-DincludeScope=runtime",
+        run([maven, "-B", "-q", "-Dstyle.color=never", "-f", pom, MAVEN_COPY, "-DincludeScope=runtime",
              f"-DoutputDirectory={folder}"])  # fmt: skip
 
     return cached(f"kafka-{version}", fill)

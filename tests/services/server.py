@@ -276,8 +276,9 @@ def run(argv: Sequence[str | Path], account: str | None = None) -> str:
         **identity(account),
     )
     if done.returncode:
-        words = done.stdout.strip().splitlines() or ["no output"]
-        raise Unavailable(f"{Path(argv[0]).name} failed ({words[-1]}): run it by hand to see why")
+        lines = done.stdout.strip().splitlines() or ["no output"]
+        cause = next((line for line in lines if "error" in line.lower()), lines[-1])
+        raise Unavailable(f"{Path(argv[0]).name} failed ({cause}): run it by hand to see why")
     return done.stdout
 
 
