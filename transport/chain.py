@@ -1,0 +1,150 @@
+"""Which entries of the commit topic count: one function for captures and readers, without I/O.
+
+The rules are docs/log-protocol.md's. Invariant: whoever walks the same entries from a true start
+accepts the same records, and these are one gapless walk through the source with no batch twice.
+Model-checked in tests/unit/test_chain_model.py.
+"""
+
+from collections.abc import Iterable
+from enum import Enum
+from typing import NamedTuple
+
+from schemas.change import Position
+from schemas.errors import LogReplaced, LogTruncated, Operator
+from transport.record import Checkpoint, Claim, Entry, Record
+
+
+class Verdict(Enum):
+    """What an entry is, at its place."""
+
+    ACCEPTED = "accepted"
+    CLAIMED = "claimed"
+    IGNORED = "ignored"
+
+
+class End(NamedTuple):
+    """Where a chain stands; the default is the beginning of a log that never held anything."""
+
+    epoch: int | None = None
+    batch: int = 0
+    position: Position | None = None
+
+
+class Chain:
+    """The walk through the commit topic's entries, one at a time and in order, from a true start.
+
+    True starts: the log's very first entry (`Chain()`), a checkpoint (`resume`), a record somebody
+    read back as accepted (`Chain.at`, found by `trusted_start`). `offset` and `record` are the newest
+    accepted record's, None while there was none in this walk.
+    """
+
+    __slots__ = ("end", "offset", "record")
+
+    def __init__(self, end: End = End(), offset: int | None = None) -> None:  # noqa: B008 (immutable)
+        self.end = end
+        self.offset = offset
+        self.record: Record | None = None
+
+    @classmethod
+    def at(cls, offset: int, record: Record) -> "Chain":
+        """Stand just after a record known to be accepted; go on with the entry that follows it."""
+        chain = cls(End(record.epoch, record.batch, record.position), offset)
+        chain.record = record
+        return chain
+
+    def take(self, offset: int, entry: Entry) -> Verdict:
+        """Judge the next entry and move. Whose claim is CLAIMED here owns the epoch `offset`."""
+        epoch, batch, position = self.end
+        if isinstance(entry, Claim):
+            # Compare-and-set by log order: late and duplicated claims displace nobody, one rival wins.
+            if entry.over != epoch:
+                return Verdict.IGNORED
+            self.end = End(offset, batch, position)
+            return Verdict.CLAIMED
+        if entry.epoch != epoch or entry.batch != batch + 1 or entry.from_position != position:
+            return Verdict.IGNORED
+        self.end = End(epoch, entry.batch, entry.position)
+        self.offset, self.record = offset, entry
+        return Verdict.ACCEPTED
+
+    def checkpoint(self, incarnation: str) -> Checkpoint:
+        """The place just after the newest accepted record; only where there is one."""
+        assert self.offset is not None, "a checkpoint is taken after an accepted record"
+        return Checkpoint(incarnation, self.offset, *self.end)
+
+
+def trusted_start(entries: Iterable[tuple[int, Entry]]) -> int | None:
+    """The offset of a record in these consecutive entries that may start a reader without checkpoint.
+
+    That is one which a later entry names in `accepted`: only what was read back is ever named, so
+    whoever wrote the name, it is true. Any other record may be a stale writer's. None: nothing is
+    named (yet).
+    """
+    oldest: int | None = None
+    for offset, entry in entries:
+        oldest = offset if oldest is None else oldest
+        if isinstance(entry, Record) and entry.accepted is not None and entry.accepted >= oldest:
+            return entry.accepted
+    return None
+
+
+def resume(
+    checkpoint: Checkpoint, *, incarnation: str, oldest: int, newest: int, entry: Entry | None
+) -> Chain:
+    """A chain that goes on after a checkpoint.
+
+    oldest and newest: the offsets the commit topic holds (newest = oldest - 1: none). entry: what it
+    holds at the checkpoint's offset, None where retention took it. Raises LogReplaced when this is
+    not the log of the checkpoint, LogTruncated when entries after it are gone.
+    """
+    replaced = LogReplaced(
+        f"found another log than the one the checkpoint at batch {checkpoint.batch} was made on",
+        hint="put the log back that this target was fed from, or rebuild the target",
+    )
+    if checkpoint.incarnation != incarnation or checkpoint.offset > newest:
+        raise replaced
+    if checkpoint.offset + 1 < oldest:
+        raise LogTruncated(
+            f"found that the log no longer holds what follows batch {checkpoint.batch}, the checkpoint",
+            hint="rebuild the target, and keep the log longer than a target may be paused",
+        )
+    here = End(checkpoint.epoch, checkpoint.batch, checkpoint.position)
+    held = checkpoint.offset >= oldest
+    if held and (not isinstance(entry, Record) or Chain.at(checkpoint.offset, entry).end != here):
+        raise replaced
+    return Chain(here, checkpoint.offset)
+
+
+def before(record: Record, *, incarnation: str, oldest: int) -> Checkpoint:
+    """The checkpoint from which `record`, accepted and the first to be read, is the next batch.
+
+    Exact though it stands below `oldest`: an entry between the two that this walk would accept would
+    have been accepted in `record`'s stead.
+    """
+    return Checkpoint(incarnation, oldest - 1, record.epoch, record.batch - 1, record.from_position)
+
+
+def follow(chain: Chain, offset: int, entry: Entry) -> Record | None:
+    """Take an entry as a reader: the record if it counts, else None.
+
+    Raises Operator at a rebase, where readers wait for a person; LogReplaced when the next record
+    does not begin where the chain ends: no writer makes such a record, so the chain was begun on
+    another log.
+    """
+    previous = chain.end
+    if chain.take(offset, entry) is Verdict.ACCEPTED and isinstance(entry, Record):
+        if entry.rebase:
+            raise Operator(
+                f"found that the source's position was set on purpose after batch {previous.batch}",
+                hint=f"check the target, then run: headwater rewind TARGET --past {offset}",
+            )
+        return entry
+    if isinstance(entry, Record) and (entry.epoch, entry.batch) == (
+        previous.epoch,
+        previous.batch + 1,
+    ):
+        raise LogReplaced(
+            f"found that batch {entry.batch} does not begin where batch {previous.batch} ended",
+            hint="put the log back that this target was fed from, or rebuild the target",
+        )
+    return None
