@@ -139,8 +139,8 @@ def kafka(version: str = KAFKA_VERSION) -> Path:
         maven = apt_in_lock("maven", "mvn")
         pom = folder / "pom.xml"
         pom.write_text(POM.format(version=version))
-        run([maven, "-B", "-q", "-Dstyle.color=never", "-f", pom, MAVEN_COPY, "-DincludeScope=runtime",
-             f"-DoutputDirectory={folder}"])  # fmt: skip
+        quiet: list[str | Path] = [maven, "-B", "-q", "-Dstyle.color=never", "-f", pom]
+        run([*quiet, MAVEN_COPY, "-DincludeScope=runtime", f"-DoutputDirectory={folder}"])
 
     return cached(f"kafka-{version}", fill)
 
