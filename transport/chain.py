@@ -34,8 +34,8 @@ class Chain:
     """The walk through the commit topic's entries, one at a time and in order, from a true start.
 
     True starts: the log's very first entry (`Chain()`), a checkpoint (`resume`), a record somebody
-    read back as accepted (`Chain.at`, found by `trusted_start`). `offset` and `record` are the newest
-    accepted record's, None while there was none in this walk.
+    read back as accepted (`Chain.at`, found by `trusted_start`). `offset` and `record` are the
+    newest accepted record's, None while there was none in this walk.
     """
 
     __slots__ = ("end", "offset", "record")
@@ -56,7 +56,7 @@ class Chain:
         """Judge the next entry and move. Whose claim is CLAIMED here owns the epoch `offset`."""
         epoch, batch, position = self.end
         if isinstance(entry, Claim):
-            # Compare-and-set by log order: late and duplicated claims displace nobody, one rival wins.
+            # Compare-and-set by log order: late and repeated claims displace nobody, one rival wins.
             if entry.over != epoch:
                 return Verdict.IGNORED
             self.end = End(offset, batch, position)
@@ -67,18 +67,13 @@ class Chain:
         self.offset, self.record = offset, entry
         return Verdict.ACCEPTED
 
-    def checkpoint(self, incarnation: str) -> Checkpoint:
-        """The place just after the newest accepted record; only where there is one."""
-        assert self.offset is not None, "a checkpoint is taken after an accepted record"
-        return Checkpoint(incarnation, self.offset, *self.end)
-
 
 def trusted_start(entries: Iterable[tuple[int, Entry]]) -> int | None:
-    """The offset of a record in these consecutive entries that may start a reader without checkpoint.
+    """Find, in consecutive entries, a record at which a reader without checkpoint may start.
 
     That is one which a later entry names in `accepted`: only what was read back is ever named, so
     whoever wrote the name, it is true. Any other record may be a stale writer's. None: nothing is
-    named (yet).
+    named (yet). Gives its offset.
     """
     oldest: int | None = None
     for offset, entry in entries:
@@ -93,9 +88,9 @@ def resume(
 ) -> Chain:
     """A chain that goes on after a checkpoint.
 
-    oldest and newest: the offsets the commit topic holds (newest = oldest - 1: none). entry: what it
-    holds at the checkpoint's offset, None where retention took it. Raises LogReplaced when this is
-    not the log of the checkpoint, LogTruncated when entries after it are gone.
+    oldest and newest: the offsets the commit topic holds (newest = oldest - 1: none). entry: what
+    it holds at the checkpoint's offset, None where retention took it. Raises LogReplaced when this
+    is not the log of the checkpoint, LogTruncated when entries after it are gone.
     """
     replaced = LogReplaced(
         f"found another log than the one the checkpoint at batch {checkpoint.batch} was made on",
@@ -105,7 +100,8 @@ def resume(
         raise replaced
     if checkpoint.offset + 1 < oldest:
         raise LogTruncated(
-            f"found that the log no longer holds what follows batch {checkpoint.batch}, the checkpoint",
+            f"found that the log no longer holds what follows the checkpoint, batch "
+            f"{checkpoint.batch}",
             hint="rebuild the target, and keep the log longer than a target may be paused",
         )
     here = End(checkpoint.epoch, checkpoint.batch, checkpoint.position)
@@ -135,7 +131,7 @@ def follow(chain: Chain, offset: int, entry: Entry) -> Record | None:
     if chain.take(offset, entry) is Verdict.ACCEPTED and isinstance(entry, Record):
         if entry.rebase:
             raise Operator(
-                f"found that the source's position was set on purpose after batch {previous.batch}",
+                f"found that the position was set on purpose after batch {previous.batch}",
                 hint=f"check the target, then run: headwater rewind TARGET --past {offset}",
             )
         return entry

@@ -15,7 +15,7 @@ from schemas.errors import LogReplaced, Operator
 
 
 class Span(NamedTuple):
-    """A stretch of one topic's partition, both ends held, and how many rows of the batch lie in it."""
+    """A stretch of one partition, both ends held, and how many rows of the batch lie in it."""
 
     first: int
     last: int
@@ -28,7 +28,7 @@ Spans = Mapping[str, Mapping[int, Span]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Asks to be the one writer: its offset is the claimant's epoch, if `over` is the epoch until then.
+    """Asks to be the one writer: its offset is the new epoch, if `over` is the epoch until then.
 
     claim: drawn at random, by which the claimant knows its own; nobody else looks at it.
     """
@@ -47,9 +47,9 @@ class Record:
 
     from_position: the last accepted record's position, copied, never rendered again; None on the
     log's first record. accepted: offset of the newest record that the writer has read back as
-    accepted (None: of none yet). for_target: others step over it. schemas: fingerprints of the rows'
-    descriptions. progress: all first copies' state, carried from record to record. rebase: the
-    position was set on purpose, there are no rows.
+    accepted (None: of none yet). for_target: others step over it. schemas: fingerprints of the
+    rows' descriptions. progress: all first copies' state, carried from record to record. rebase:
+    the position was set on purpose, there are no rows.
     """
 
     epoch: int
@@ -112,7 +112,7 @@ Entry = Claim | Record
 
 
 def loads(data: bytes | str) -> Entry:
-    """Parse one entry, passing over unknown names; raises Operator for what Headwater did not write."""
+    """Parse one entry, unknown names ignored; raises Operator for what Headwater did not write."""
     try:
         parsed = orjson.loads(data)
         if "claim" in parsed:
@@ -157,6 +157,11 @@ class Checkpoint(NamedTuple):
     epoch: int | None
     batch: int
     position: Position | None
+
+    @classmethod
+    def after(cls, record: Record, *, incarnation: str, offset: int) -> Self:
+        """The place just after an accepted record at this offset."""
+        return cls(incarnation, offset, record.epoch, record.batch, record.position)
 
     def dumps(self) -> Offset:
         """The opaque text."""
