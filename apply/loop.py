@@ -1,6 +1,7 @@
 """Apply: log -> target, one target transaction per batch, its place in the log inside it.
 
-No retry, no logging, no stop flag here: ops/supervise.py reopens after Transient errors and stops between batches.
+No retry, no logging, no stop flag here: ops/supervise.py reopens after Transient errors and stops
+between batches.
 """
 
 from collections.abc import Callable
@@ -15,9 +16,15 @@ EMPTY_EVERY_S = 10.0
 
 
 def apply(
-    log: Log, target: Target, *, follow: bool = True, seen: Callable[[Batch | None, int], None] = lambda batch, rows: None
+    log: Log,
+    target: Target,
+    *,
+    follow: bool = True,
+    seen: Callable[[Batch | None, int], None] = lambda batch, rows: None,
 ) -> None:
-    """Apply the log's batches until its end (`follow=False`) or until an error or the supervisor ends it."""
+    """Apply the log's batches until its end (`follow=False`) or until an error or the supervisor
+    ends it.
+    """
     at, waiting, last = target.checkpoint(), None, monotonic()
     for batch in log.read(at, follow=follow):
         waiting = batch or waiting

@@ -1,4 +1,4 @@
-"""The seam to a target database: rows and the place in the log, stored in one target transaction."""
+"""The seam to a target: rows and their place in the log, stored in one target transaction."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +14,11 @@ from schemas.table import Table
 class Placement:
     """Where a source's tables land, and how: plain configuration of one target.
 
-    schemas: source schema -> target schema. tables: source full name -> target full name (wins over schemas).
-    Without an entry, the schema keeps its name where the target has it, else the target's default schema.
-    exclude_columns: patterns over source `schema.table.column` that this target leaves alone.
-    primary_keys: "local" (the target's own keys, foreign keys translated) or "copy" (the source's values).
+    schemas: source schema -> target schema. tables: source full name -> target full name (wins over
+    schemas). Without an entry, the schema keeps its name where the target has it, else the target's
+    default schema. exclude_columns: patterns over source `schema.table.column` that this target
+    leaves alone. primary_keys: "local" (the target's own keys, foreign keys translated) or "copy"
+    (the source's values).
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -42,7 +43,8 @@ class Target(Protocol):
     """One target database for one source's stream. Implementations raise schemas.errors only."""
 
     def prepare(self, tables: Sequence[Table], *, dry_run: bool = False) -> list[str]:
-        """Make own tables and checkpoint row, create missing tables, adopt present ones; the statements. Idempotent.
+        """Make own tables and checkpoint row, create missing tables, adopt present ones; the
+        statements. Idempotent.
 
         Reports every missing or unusable column as one SchemaConflict before anything is written.
         """
@@ -53,15 +55,18 @@ class Target(Protocol):
         ...
 
     def checkpoint(self) -> Offset | None:
-        """Where the target stands; None before the first batch. Raises Operator when never prepared."""
+        """Where the target stands; None before the first batch. Raises Operator when never
+        prepared.
+        """
         ...
 
     def apply(self, batch: Batch, *, expect: Offset | None) -> int:
-        """Apply one whole batch in one transaction: checkpoint first (compare-and-set against `expect`), rows, commit.
+        """Apply one whole batch in one transaction: checkpoint first (compare-and-set against
+        `expect`), rows, commit.
 
-        Gives the number of rows written. Raises Fenced when the checkpoint is not `expect`, Transient when the transaction
-        may succeed from the (re-read) checkpoint, Poison for a change that cannot be applied. Tables whose description was
-        not seen yet are prepared first.
+        Gives the number of rows written. Raises Fenced when the checkpoint is not `expect`,
+        Transient when the transaction may succeed from the (re-read) checkpoint, Poison for a
+        change that cannot be applied. Tables whose description was not seen yet are prepared first.
         """
         ...
 
@@ -69,10 +74,13 @@ class Target(Protocol):
         """The checkpoint as status shows it."""
         ...
 
-    def rows(self, table: Table, *, limit: int = 10_000) -> Iterator[tuple[list[str], list[list[Wire]]]]:
-        """For verify: the mapped columns' names and rows of wire values, in blocks, with foreign keys given as the parents'
-        identity (the wire key's text) where they are translated, and target-owned primary keys left out. All blocks come from one
-        repeatable-read snapshot that starts at the first block.
+    def rows(
+        self, table: Table, *, limit: int = 10_000
+    ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
+        """For verify: the mapped columns' names and rows of wire values, in blocks, with foreign
+        keys given as the parents' identity (the wire key's text) where they are translated, and
+        target-owned primary keys left out. All blocks come from one repeatable-read snapshot that
+        starts at the first block.
         """
         ...
 

@@ -1,6 +1,7 @@
 """Capture: source -> log, and only then is the source allowed to forget.
 
-No retry, no logging, no stop flag here: ops/supervise.py reopens after Transient errors and stops between pieces.
+No retry, no logging, no stop flag here: ops/supervise.py reopens after Transient errors and stops
+between pieces.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +21,8 @@ def capture(
 ) -> None:
     """Copy changes into the log until an error or the supervisor ends it.
 
-    stream: what to copy, by default the source's own stream; capture/snapshot.py gives one with first copies in it.
-    seen: told of each piece after it was appended.
+    stream: what to copy, by default the source's own stream; capture/snapshot.py gives one with
+    first copies in it. seen: told of each piece after it was appended.
     """
     opened = log.open()
     pieces = stream(opened) if stream else source.stream(opened.position, opened.stamp)

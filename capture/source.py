@@ -14,10 +14,10 @@ from schemas.table import Table
 class Chunk:
     """Rows of one table as one read saw them, in key order: parallel lists.
 
-    keys: wire keys. images: JSON objects (`after`). source_keys: the primary key's value where it is one column,
-    else empty. next_key: JSON-serialisable place after the last row, None when the table's end was reached.
-    seen: what the read could see (see Source.sees). high: the log's end, noted after the read.
-    read_at: microseconds since 1970 UTC, the source's clock.
+    keys: wire keys. images: JSON objects (`after`). source_keys: the primary key's value where it
+    is one column, else empty. next_key: JSON-serialisable place after the last row, None when the
+    table's end was reached. seen: what the read could see (see Source.sees). high: the log's end,
+    noted after the read. read_at: microseconds since 1970 UTC, the source's clock.
     """
 
     table: Table
@@ -31,7 +31,9 @@ class Chunk:
 
 
 class Source(Protocol):
-    """One database's log and tables. Implementations raise schemas.errors only (and programming errors)."""
+    """One database's log and tables. Implementations raise schemas.errors only (and programming
+    errors).
+    """
 
     connector: str
     name: str
@@ -39,32 +41,40 @@ class Source(Protocol):
     def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
         """Give every committed change of the selected tables after `after`, in commit order.
 
-        A batch (all pieces up to one with a commit) is cut at a source commit once it holds batch_rows or
-        batch_bytes, and at once when the source is idle; pieces inside stay below a few MB, so memory is bounded
-        whatever the transaction. Yields at least once a second: an empty commit when idle (position may have moved).
-        `after=None`: start now; the first piece is then an empty commit at the starting position.
-        Raises SourceLost when the source cannot continue exactly there; Transient when the connection goes. Never
-        reconnects. Closing the iterator closes the connection.
+        A batch (all pieces up to one with a commit) is cut at a source commit once it holds
+        batch_rows or batch_bytes, and at once when the source is idle; pieces inside stay below a
+        few MB, so memory is bounded whatever the transaction. Yields at least once a second: an
+        empty commit when idle (position may have moved). `after=None`: start now; the first piece
+        is then an empty commit at the starting position. Raises SourceLost when the source cannot
+        continue exactly there; Transient when the connection goes. Never reconnects. Closing the
+        iterator closes the connection.
         """
         ...
 
     def ack(self, position: Position) -> None:
-        """Let the source forget everything up to `position`; called only with what the log has accepted."""
+        """Let the source forget everything up to `position`; called only with what the log has
+        accepted.
+        """
         ...
 
     def describe(self) -> Sequence[Table]:
         """The selected tables as the catalog has them now, ordered by full name.
 
-        Raises Unsupported naming the first column whose type cannot be carried, Misconfigured where a table has no identity.
+        Raises Unsupported naming the first column whose type cannot be carried, Misconfigured where
+        a table has no identity.
         """
         ...
 
     def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
-        """Read up to `limit` rows after `after_key` (None: from the start) in one short read-only transaction."""
+        """Read up to `limit` rows after `after_key` (None: from the start) in one short read-only
+        transaction.
+        """
         ...
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
-        """Whether a read that saw `seen` includes every streamed commit with these marks (Commit.marks)."""
+        """Whether a read that saw `seen` includes every streamed commit with these marks
+        (Commit.marks).
+        """
         ...
 
     def reached(self, high: Position, position: Position) -> bool:
@@ -72,11 +82,15 @@ class Source(Protocol):
         ...
 
     def check(self) -> list[Finding]:
-        """Preflight: everything that would lose data or stop the capture, without changing anything."""
+        """Preflight: everything that would lose data or stop the capture, without changing
+        anything.
+        """
         ...
 
     def prepare(self, *, dry_run: bool = False) -> list[str]:
-        """Set up what the source needs (PostgreSQL: publication, replica identity, slot); idempotent. The statements."""
+        """Set up what the source needs (PostgreSQL: publication, replica identity, slot);
+        idempotent. The statements.
+        """
         ...
 
     def drop(self, *, dry_run: bool = False) -> list[str]:
@@ -84,7 +98,9 @@ class Source(Protocol):
         ...
 
     def now(self) -> tuple[Position, int]:
-        """The log's end and the server's clock (microseconds since 1970 UTC); for status and for fencing verify."""
+        """The log's end and the server's clock (microseconds since 1970 UTC); for status and for
+        fencing verify.
+        """
         ...
 
     def close(self) -> None:

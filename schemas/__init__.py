@@ -1,1 +1,1 @@
-"""What both sides of the log agree on: tables, kinds, changes, the wire form, errors, fault points."""
+"""What both sides of the log agree on: tables, kinds, changes, wire form, errors, fault points."""

@@ -1,7 +1,8 @@
 """The values that travel: positions, rows, pieces, commits, batches.
 
-Nothing here is per row but list entries: rows travel as parallel lists of wire bytes. A `Piece` without a commit
-is the middle of a transaction and has no position: no type can express "the middle" as a place to resume.
+Nothing here is per row but list entries: rows travel as parallel lists of wire bytes. A `Piece`
+without a commit is the middle of a transaction and has no position: no type can express "the
+middle" as a place to resume.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,9 @@ from typing import Any, NewType, Protocol
 from schemas.table import Table
 
 Position = NewType("Position", str)
-"""A place in a source between two transactions; opaque outside its source, compared for equality only."""
+"""A place in a source between two transactions; opaque outside its source, compared for equality
+only.
+"""
 
 Offset = NewType("Offset", str)
 """A place in a log just after one accepted commit record; names the log's incarnation too."""
@@ -21,24 +24,36 @@ Progress = dict[str, Any]
 """First copies by table full name: {"public.users": {"after": <json> | null, "done": bool}}."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stamp:
-    """What encoded rows carry besides their ordinal: the epoch of this capture, and a fresh run for each batch."""
+    """What encoded rows carry besides their ordinal: the epoch of this capture, and a fresh run for
+    each batch.
+
+    held: (run, next ordinal) while several of a source's batches are to become one
+    (capture/seeding.py).
+    """
 
     epoch: int
     runs: Iterator[int] = field(default_factory=lambda: count(1))
+    held: tuple[int, int] | None = None
 
     def draw(self) -> int:
         """A run number no other batch of this epoch has; call it at the first row of each batch."""
-        return next(self.runs)
+        return self.held[0] if self.held else next(self.runs)
+
+    @property
+    def first_ordinal(self) -> int:
+        """The ordinal of a batch's first row: 0, unless the batch goes on from an earlier one."""
+        return self.held[1] if self.held else 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Rows:
     """One table's run of rows: parallel lists, row i has ops[i], ordinals[i], keys[i], values[i].
 
-    ops: "c" "u" "d" "r" (first copy) "s" (seed: an identity that was there before the stream began). ordinals ascend within a batch and are unique over all its tables. keys and
-    values are wire bytes (docs/wire.md). `partial`: some value may lack columns (unchanged TOAST).
+    ops: "c" "u" "d" "r" (first copy) "s" (seed: an identity that was there before the stream
+    began). ordinals ascend within a batch and are unique over all its tables. keys and values are
+    wire bytes (docs/wire.md). `partial`: some value may lack columns (unchanged TOAST).
     """
 
     table: Table
@@ -59,11 +74,13 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """The end of one or more whole source transactions; resuming after `position` repeats and misses nothing.
+    """The end of one or more whole source transactions; resuming after `position` repeats and
+    misses nothing.
 
-    committed_at: the newest source commit in it, microseconds since 1970 UTC (None: nothing was committed, an
-    idle beat). marks: what a later read of the source must have seen (the source's own form, see Source.sees).
-    progress: the first copies' state after this commit, None where it did not change.
+    committed_at: the newest source commit in it, microseconds since 1970 UTC (None: nothing was
+    committed, an idle beat). marks: what a later read of the source must have seen (the source's
+    own form, see Source.sees). progress: the first copies' state after this commit, None where it
+    did not change.
     """
 
     position: Position
@@ -84,7 +101,9 @@ class Truncate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
-    """A stretch of one batch. Pieces of a batch share `run`; the batch ends with the piece that has a commit."""
+    """A stretch of one batch. Pieces of a batch share `run`; the batch ends with the piece that has
+    a commit.
+    """
 
     run: int
     rows: tuple[Rows, ...] = ()
@@ -95,9 +114,10 @@ class Piece:
 class Batch(Protocol):
     """One accepted commit record and its rows, as a reader of the log gets it.
 
-    offset: where the next batch is asked for. from_position/position: the source positions it spans. batch: its
-    number in the chain. pending: full names of tables whose first copy is not finished at its end: a partial row
-    that the target lacks may be left to the chunk that is still to come. seeds: it holds identities (op "s") of rows that were there before the stream began.
+    offset: where the next batch is asked for. from_position/position: the source positions it
+    spans. batch: its number in the chain. pending: full names of tables whose first copy is not
+    finished at its end: a partial row that the target lacks may be left to the chunk that is still
+    to come. seeds: it holds identities (op "s") of rows that were there before the stream began.
     """
 
     @property
@@ -126,9 +146,9 @@ class Batch(Protocol):
     def pending(self) -> frozenset[str]: ...
 
     def blocks(self, max_rows: int = 20_000) -> Iterator[Sequence[Rows]]:
-        """The rows in ordinal order, in blocks of at most `max_rows`, grouped by table inside a block (each
-        table's rows ascend). May be called again. A truncate never falls inside a block: blocks are cut so that every
-        row of a block is either below or above each truncate's ordinal.
-        Raises LogTruncated when a span's count is not met exactly.
+        """The rows in ordinal order, in blocks of at most `max_rows`, grouped by table inside a
+        block (each table's rows ascend). May be called again. A truncate never falls inside a
+        block: blocks are cut so that every row of a block is either below or above each truncate's
+        ordinal. Raises LogTruncated when a span's count is not met exactly.
         """
         ...

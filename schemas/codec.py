@@ -1,10 +1,13 @@
 """The wire form of rows: the only code that writes or parses envelopes (docs/wire.md).
 
-Value: `{"before":…,"after":…,"op":"c","ts_ms":…,"source":{…,"headwater":{"schema":…,"epoch":…,"run":…,"ordinal":…}}}`.
-`source.headwater` always comes last and in this order, so that a reader finds a row's stamp in its last bytes
-without parsing the row; row content can never reach there. Key: the identity's columns as a JSON object.
+Value:
+`{"before":…,"after":…,"op":"c","ts_ms":…,"source":{…,"headwater":{"schema":…,"epoch":…,"run":…,"ordinal":…}}}`.
+`source.headwater` always comes last and in this order, so that a reader finds a row's stamp in its
+last bytes without parsing the row; row content can never reach there. Key: the identity's columns
+as a JSON object.
 
-Sources hand in *fragments*: the JSON text of one wire value (schemas/kinds.py), joined to objects by `image`.
+Sources hand in *fragments*: the JSON text of one wire value (schemas/kinds.py), joined to objects
+by `image`.
 """
 
 import math
@@ -20,7 +23,9 @@ from schemas.errors import LogTruncated
 from schemas.table import Table
 
 try:
-    from _json import encode_basestring as quote  # the C implementation, not exported by json.encoder under this name
+    from _json import (
+        encode_basestring as quote,
+    )  # the C implementation, not exported by json.encoder under this name
 except ImportError:
     quote = encode_basestring
 
@@ -49,11 +54,15 @@ class RowStamp(NamedTuple):
     ordinal: int
 
 
-_STAMP = re.compile(rb'"headwater":\{"schema":"([0-9a-f]*)","epoch":(\d+),"run":(\d+),"ordinal":(\d+)\}\}\}$')
+_STAMP = re.compile(
+    rb'"headwater":\{"schema":"([0-9a-f]*)","epoch":(\d+),"run":(\d+),"ordinal":(\d+)\}\}\}$'
+)
 
 
 def stamp_of(value: bytes) -> RowStamp:
-    """Read a row's stamp from its last bytes; raises LogTruncated for bytes that Headwater did not write."""
+    """Read a row's stamp from its last bytes; raises LogTruncated for bytes that Headwater did not
+    write.
+    """
     found = _STAMP.search(value, max(0, len(value) - 160))
     if found is None:
         raise LogTruncated(
@@ -64,26 +73,37 @@ def stamp_of(value: bytes) -> RowStamp:
 
 
 def op_of(value: bytes) -> str:
-    """A row's op without parsing the row: an unescaped `,"op":"` occurs last at the envelope's top level."""
+    """A row's op without parsing the row: an unescaped `,"op":"` occurs last at the envelope's top
+    level.
+    """
     at = value.rfind(b',"op":"')
     return "s" if at < 0 else chr(value[at + 7])
 
 
 def image_template(names: Iterable[str]) -> str:
-    """A %-template for one row's JSON object: `template % tuple_of_fragments` in the order of `names`."""
+    """A %-template for one row's JSON object: `template % tuple_of_fragments` in the order of
+    `names`.
+    """
     return "{" + ",".join(quote(name).replace("%", "%%") + ":%s" for name in names) + "}"
 
 
 def image(names: Sequence[str], fragments: Sequence[str | None]) -> str:
     """One row's JSON object; a fragment of None (not "null") leaves the column out."""
-    return "{" + ",".join(f"{quote(n)}:{f}" for n, f in zip(names, fragments, strict=True) if f is not None) + "}"
+    return (
+        "{"
+        + ",".join(
+            f"{quote(n)}:{f}" for n, f in zip(names, fragments, strict=True) if f is not None
+        )
+        + "}"
+    )
 
 
 class Envelope:
     """Writes the values of one table for one batch and source commit.
 
-    `place` is the source's own JSON members, each with a leading comma (e.g. `,"gtid":"…","file":"…"`);
-    committed_at in microseconds since 1970 UTC. Make one per (table, run, commit), not per row.
+    `place` is the source's own JSON members, each with a leading comma (e.g.
+    `,"gtid":"…","file":"…"`); committed_at in microseconds since 1970 UTC. Make one per (table,
+    run, commit), not per row.
     """
 
     __slots__ = ("_create", "_delete", "_read", "_tail", "_update")
@@ -105,8 +125,9 @@ class Envelope:
         if table.family == "postgres":
             names = f'"schema":{quote(table.schema)},"table":{quote(table.name)}'
         self._tail = (
-            f',"ts_ms":{committed_at // 1000},"source":{{"version":"{VERSION}","connector":"{connector}",'
-            f'"name":{quote(source)},{ts},"snapshot":"{"true" if snapshot else "false"}",{names}{place},'
+            f',"ts_ms":{committed_at // 1000},"source":{{"version":"{VERSION}",'
+            f'"connector":"{connector}","name":{quote(source)},{ts},'
+            f'"snapshot":"{"true" if snapshot else "false"}",{names}{place},'
             f'"headwater":{{"schema":"{table.fingerprint}","epoch":{epoch},"run":{run},"ordinal":'
         )
         self._create = ',"op":"c"' + self._tail
@@ -123,7 +144,7 @@ class Envelope:
         return f'{{"before":null,"after":{after}{self._read}{ordinal}}}}}}}'.encode()
 
     def update(self, before: str, after: str, ordinal: int) -> bytes:
-        """A changed row whose identity stays; `before` is "null" where the source does not log it."""
+        """A changed row whose identity stays; `before` is "null" where it is not logged."""
         return f'{{"before":{before},"after":{after}{self._update}{ordinal}}}}}}}'.encode()
 
     def delete(self, before: str, ordinal: int) -> bytes:
@@ -131,8 +152,12 @@ class Envelope:
         return f'{{"before":{before}{self._delete}{ordinal}}}}}}}'.encode()
 
 
-def encode_seed(table: Table, source_key: Wire, key: bytes, *, epoch: int, run: int, ordinal: int) -> bytes:
-    """A row of `<source>.identities`: this primary key belonged to this identity before the stream began."""
+def encode_seed(
+    table: Table, source_key: Wire, key: bytes, *, epoch: int, run: int, ordinal: int
+) -> bytes:
+    """A row of `<source>.identities`: this primary key belonged to this identity before the stream
+    began.
+    """
     head = orjson.dumps({"table": table.full_name, "source_key": source_key}).decode()[:-1]
     return (
         f'{head},"identity":{key.decode()},"source":{{"headwater":{{"schema":"{table.fingerprint}",'
@@ -147,9 +172,13 @@ def parse(value: bytes) -> dict[str, Any]:
 
 
 def columns(values: Iterable[bytes], names: Sequence[str], which: str = "after") -> list[list[Any]]:
-    """The named columns of many rows, as one list of wire values per column; ABSENT where a row lacks one."""
+    """The named columns of many rows, as one list of wire values per column; ABSENT where a row
+    lacks one.
+    """
     result: list[list[Any]] = [[] for _ in names]
-    appends: list[tuple[str, Callable[[Any], None]]] = [(n, r.append) for n, r in zip(names, result, strict=True)]
+    appends: list[tuple[str, Callable[[Any], None]]] = [
+        (n, r.append) for n, r in zip(names, result, strict=True)
+    ]
     for value in values:
         row = orjson.loads(value)[which] or {}
         for name, append in appends:
@@ -161,7 +190,9 @@ def columns(values: Iterable[bytes], names: Sequence[str], which: str = "after")
 
 
 def float_fragment(number: float, bits: int) -> str:
-    """The shortest JSON number that gives back the same float of `bits`; specials as strings (JSON has none)."""
+    """The shortest JSON number that gives back the same float of `bits`; specials as strings (JSON
+    has none).
+    """
     if math.isnan(number):
         return '"NaN"'
     if math.isinf(number):

@@ -12,8 +12,9 @@
         ├── LogReplaced      this is not the log a checkpoint was made on
         └── SchemaConflict   a target table cannot take the source's rows as they are
 
-Messages are verb phrases with positions and counts and never contain row values. Adapters map driver errors
-to the most specific of these with `raise … from`; whatever is unknown stays as it is and is fatal.
+Messages are verb phrases with positions and counts and never contain row values. Adapters map
+driver errors to the most specific of these with `raise … from`; whatever is unknown stays as it is
+and is fatal.
 """
 
 
@@ -60,7 +61,9 @@ class SourceLost(Operator):
 
 
 class Unsupported(Operator):
-    """The source holds something that cannot be carried exactly: a statement, a column type, a row event."""
+    """The source holds something that cannot be carried exactly: a statement, a column type, a row
+    event.
+    """
 
 
 class LogTruncated(Operator):

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """`where` is a setting, table or column; `refused`: starting would lose data (otherwise it is a warning)."""
+    """`where` is a setting, table or column; `refused`: starting would lose data (otherwise it is a
+    warning).
+    """
 
     where: str
     problem: str

@@ -1,4 +1,5 @@
-"""Kinds: what a column's values are, independent of any server. The wire form of each is fixed here and in docs/wire.md.
+"""Kinds: what a column's values are, independent of any server. The wire form of each is fixed here
+and in docs/wire.md.
 
 | kind      | parameters                      | on the wire (JSON)                                                   |
 |-----------|---------------------------------|----------------------------------------------------------------------|
@@ -16,22 +17,35 @@
 | uuid      |                                 | string, lower case with hyphens                                      |
 | enum      | labels                          | string, the label; "" is MySQL's invalid value                       |
 
-Fractions of a second are written without trailing zeros, and without the point when nothing is left. NULL is
-JSON null. A column absent from a row was not in the source's log (PostgreSQL's unchanged TOAST value).
-"""
+Fractions of a second are written without trailing zeros, and without the point when nothing is
+left. NULL is JSON null. A column absent from a row was not in the source's log (PostgreSQL's
+unchanged TOAST value).
+"""  # noqa: E501 (a table)
 
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 KindName = Literal[
-    "int", "decimal", "float", "bool", "text", "binary", "date", "time", "datetime", "timestamp", "json", "uuid", "enum"
+    "int",
+    "decimal",
+    "float",
+    "bool",
+    "text",
+    "binary",
+    "date",
+    "time",
+    "datetime",
+    "timestamp",
+    "json",
+    "uuid",
+    "enum",
 ]
 NAMES: tuple[KindName, ...] = KindName.__args__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One column's kind; parameters that do not apply keep their defaults (see the module's table)."""
+    """One column's kind; parameters that do not apply keep their defaults (see the table)."""
 
     name: KindName
     bits: int = 0

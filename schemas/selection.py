@@ -1,4 +1,6 @@
-"""Which tables and columns of a source are captured, and what identifies a row: patterns, matched once per table."""
+"""Which tables and columns of a source are captured, and what identifies a row: patterns, matched
+once per table.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,10 +14,11 @@ OWN_TABLES = "headwater_*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Patterns over full names (`schema.table`, `schema.table.column`) with `*` and `?`; exclusion wins.
+    """Patterns over full names (`schema.table`, `schema.table.column`) with `*` and `?`; exclusion
+    wins.
 
-    identity maps table patterns to "primary_key" or to a column's name; the first match counts, otherwise the
-    column `sync_id`.
+    identity maps table patterns to "primary_key" or to a column's name; the first match counts,
+    otherwise the column `sync_id`.
     """
 
     include: Sequence[str] = ("*",)
@@ -38,7 +41,9 @@ class Selection:
     def identity_of(
         self, schema: str, table: str, columns: Sequence[str], primary_key: Sequence[str]
     ) -> tuple[str, ...]:
-        """The columns that make the row's key; raises Misconfigured where the table has none of what was asked."""
+        """The columns that make the row's key; raises Misconfigured where the table has none of
+        what was asked.
+        """
         name = f"{schema}.{table}"
         wanted = next((v for p, v in self.identity.items() if fnmatchcase(name, p)), "sync_id")
         if wanted == "primary_key":
@@ -52,5 +57,6 @@ class Selection:
             return (wanted,)
         raise Misconfigured(
             f"found no column {wanted} on {name}",
-            hint=f'add it (unique, not null), set identity."{name}" = "primary_key", or exclude the table',
+            hint=f'add it (unique, not null), set identity."{name}" = "primary_key", '
+            "or exclude the table",
         )

@@ -1,4 +1,4 @@
-"""A source table as capture describes it: what `shop.schemas` holds and what targets are made from."""
+"""A source table as capture describes it: what `shop.schemas` holds, what targets are made from."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,9 @@ from schemas.kinds import Kind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column, in the log's order. `native` is the source's own type text, for targets of the same family."""
+    """One column, in the log's order. `native` is the source's own type text, for targets of the
+    same family.
+    """
 
     name: str
     kind: Kind
@@ -22,7 +24,9 @@ class Column:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignKey:
-    """A single-column foreign key of the source; `parent` is the parent's full name, e.g. "public.users"."""
+    """A single-column foreign key of the source; `parent` is the parent's full name, e.g.
+    "public.users".
+    """
 
     column: str
     parent: str
@@ -35,8 +39,9 @@ class ForeignKey:
 class Table:
     """One table under one description. Names are the source's: `schema` is MySQL's database.
 
-    `identity` names the columns whose values make the wire key (("sync_id",), or the primary key's columns);
-    `uniques` are the unique keys other than the primary key. `family` is "mysql", "mariadb" or "postgres".
+    `identity` names the columns whose values make the wire key (("sync_id",), or the primary key's
+    columns); `uniques` are the unique keys other than the primary key. `family` is "mysql",
+    "mariadb" or "postgres".
     """
 
     family: str
@@ -70,7 +75,12 @@ class Table:
             "schema": self.schema,
             "name": self.name,
             "columns": [
-                {"name": c.name, "kind": c.kind.to_json(), "nullable": c.nullable, "native": c.native}
+                {
+                    "name": c.name,
+                    "kind": c.kind.to_json(),
+                    "nullable": c.nullable,
+                    "native": c.native,
+                }
                 | ({"generated": True} if c.generated else {})
                 for c in self.columns
             ],
@@ -78,7 +88,10 @@ class Table:
             "identity": self.identity,
             "uniques": self.uniques,
             "foreign_keys": [
-                {k: getattr(f, k) for k in ("column", "parent", "parent_column", "on_delete", "on_update")}
+                {
+                    k: getattr(f, k)
+                    for k in ("column", "parent", "parent_column", "on_delete", "on_update")
+                }
                 for f in self.foreign_keys
             ],
         }

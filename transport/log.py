@@ -1,4 +1,6 @@
-"""The seam to the log. Which records count is decided by transport/chain.py alone, for every implementation."""
+"""The seam to the log. Which records count is decided by transport/chain.py alone, for every
+implementation.
+"""
 
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
@@ -7,7 +9,9 @@ from schemas.change import Batch, Offset, Piece, Position, Progress, Stamp
 
 
 class Opened(NamedTuple):
-    """A claimed log: what rows are stamped with, where the accepted chain ends, and its first copies' state."""
+    """A claimed log: what rows are stamped with, where the accepted chain ends, and its first
+    copies' state.
+    """
 
     stamp: Stamp
     position: Position | None
@@ -15,24 +19,28 @@ class Opened(NamedTuple):
 
 
 class Log(Protocol):
-    """One source's stream in a log. One writer at a time (fenced by epochs), any number of readers."""
+    """One source's stream in a log: one writer at a time (fenced by epochs), any number of readers."""
 
     def open(self) -> Opened:
-        """Claim the log for writing. Every reopen is a new claim; raises Fenced if another capture was faster."""
+        """Claim the log for writing. Every reopen is a new claim; raises Fenced if another capture
+        was faster.
+        """
         ...
 
     def append(self, piece: Piece) -> None:
-        """Queue rows; with the piece's commit, the commit record follows once every row is held durably.
+        """Queue rows; with the piece's commit, the commit record follows once every row is held
+        durably.
 
-        May block while the queue is full (a stalled broker is back-pressure). One failed row fails the batch before
-        its commit record: raises Transient, after which the log must be opened anew. An empty commit whose position
-        and progress are those of the last record is written at most every ten seconds. Table descriptions are durable before
-        their first row.
+        May block while the queue is full (a stalled broker is back-pressure). One failed row fails
+        the batch before its commit record: raises Transient, after which the log must be opened
+        anew. An empty commit whose position and progress are those of the last record is written at
+        most every ten seconds. Table descriptions are durable before their first row.
         """
         ...
 
     def accepted(self) -> Position | None:
-        """The newest position of this capture that came back through the chain: what may be acknowledged.
+        """The newest position of this capture that came back through the chain: what may be
+        acknowledged.
 
         Does not block. Raises Fenced when a newer epoch came back.
         """
@@ -43,16 +51,19 @@ class Log(Protocol):
         ...
 
     def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
-        """Give the accepted batches after `after` (None: from the oldest trusted record), whole, in order.
+        """Give the accepted batches after `after` (None: from the oldest trusted record), whole, in
+        order.
 
-        None is given about once a second while there is nothing new; without `follow` the iterator ends there
-        instead. Raises LogReplaced when `after` is of another log, LogTruncated when it is no longer retained or a
-        batch is not whole, Operator at a rebase link.
+        None is given about once a second while there is nothing new; without `follow` the iterator
+        ends there instead. Raises LogReplaced when `after` is of another log, LogTruncated when it
+        is no longer retained or a batch is not whole, Operator at a rebase link.
         """
         ...
 
     def span(self) -> tuple[Offset, Offset] | None:
-        """Offsets before the oldest batch that can be read, and after the newest; None while there is none."""
+        """Offsets before the oldest batch that can be read, and after the newest; None while there
+        is none.
+        """
         ...
 
     def drop(self) -> list[str]:
