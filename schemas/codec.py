@@ -23,11 +23,13 @@ from schemas.errors import LogTruncated
 from schemas.table import Table
 
 try:
-    from _json import (
-        encode_basestring as quote,
-    )  # the C implementation, not exported by json.encoder under this name
+    # The C implementation, which json.encoder does not export under this name.
+    from _json import encode_basestring as _quote
 except ImportError:
-    quote = encode_basestring
+    _quote = encode_basestring
+
+quote: Callable[[str], str] = _quote
+"""A string as JSON text."""
 
 VERSION = "0.1.0"
 
