@@ -19,7 +19,7 @@ class Opened(NamedTuple):
 
 
 class Log(Protocol):
-    """One source's stream in a log: one writer at a time (fenced by epochs), any number of readers."""
+    """One source's stream in a log: one writer at a time (fenced by epochs), many readers."""
 
     def open(self) -> Opened:
         """Claim the log for writing. Every reopen is a new claim; raises Fenced if another capture
