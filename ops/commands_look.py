@@ -1,0 +1,112 @@
+"""Commands that read and change nothing: status, peek, verify; and the demo."""
+
+from dataclasses import asdict
+from typing import Annotated
+
+import orjson
+import typer
+
+from ops import show
+from ops.compose import is_source, opened_log, opened_target
+from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
+from ops.peek import documents, newest_batches, next_batches
+from ops.status import statuses
+from schemas.errors import Misconfigured, Transient
+
+
+def status(config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = False) -> None:
+    """Show where every source and target stands, and its lag in seconds of source commit time."""
+    loaded = begin(config, debug)
+    sources, targets = statuses(loaded.config)
+    if json:
+        show.as_json(
+            {"sources": [asdict(s) for s in sources], "targets": [asdict(t) for t in targets]}
+        )
+    else:
+        show.table(
+            ("source", "log stands at", "source stands at", "newest commit", "lag s", "error"),
+            [
+                (
+                    s.source,
+                    s.position,
+                    s.source_position,
+                    show.instant(s.committed_at),
+                    s.lag_s,
+                    s.error,
+                )
+                for s in sources
+            ],
+        )
+        show.table(
+            ("target", "source", "stands at", "batch", "behind", "newest commit", "applied",
+             "rows", "lag s", "error"),
+            [
+                (t.target, t.source, t.position, t.batch, t.batches_behind,
+                 show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s, t.error)
+                for t in targets
+            ],
+        )  # fmt: skip
+    if any(s.error for s in sources) or any(t.error for t in targets):
+        raise typer.Exit(Transient.exit_code)
+
+
+def peek(
+    name: Annotated[
+        str, typer.Argument(help="a source: its newest batches; a target: its next ones")
+    ],
+    table: Annotated[str | None, typer.Option(help="only rows of schema.table")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="batches, and rows of each")] = 10,
+    values: Annotated[bool, typer.Option("--values", help="show the rows' values too")] = False,
+    config: ConfigPath = DEFAULT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Look at batches in the log, one JSON document a line; values stay hidden without --values."""
+    loaded = begin(config, debug)
+    if is_source(loaded.config, name):
+        with opened_log(loaded.config, name) as log:
+            found = list(
+                documents(newest_batches(log, limit), table=table, limit=limit, values=values)
+            )
+    else:
+        with opened_target(loaded.config, name) as target:
+            at = target.checkpoint()
+        with opened_log(loaded.config, loaded.config.targets[name].source) as log:
+            found = list(
+                documents(next_batches(log, at, limit), table=table, limit=limit, values=values)
+            )
+    for document in found:
+        if json:
+            show.as_json(document)
+        else:
+            rows = document.pop("rows")
+            print(f"batch {document['batch']}: {orjson.dumps(document).decode()}")
+            for row in rows:
+                print(f"  {orjson.dumps(row).decode()}")
+    if not found and not json:
+        print("nothing there")
+
+
+def verify(
+    target: Annotated[str, typer.Argument(help="a target of the configuration")],
+    once: Annotated[bool, typer.Option("--once", help="one full comparison, then exit")] = False,
+    config: ConfigPath = DEFAULT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Compare every row and column of a target with its source, at one position of both."""
+    loaded = begin(config, debug)
+    if not once:
+        raise Misconfigured(
+            "cannot verify continuously yet", hint=f"run: headwater verify {target} --once"
+        )
+    from ops.verify import run_verify
+
+    raise typer.Exit(run_verify(loaded.config, target, json=json))
+
+
+def demo(json: Json = False, debug: Debug = False) -> None:
+    """Two embedded PostgreSQL databases, changes flowing between them, and a full comparison."""
+    from ops.demo import run_demo
+
+    raise typer.Exit(run_demo(json=json, debug=debug))

@@ -1,0 +1,121 @@
+"""The composition root: sources, logs and targets made from the configuration, and nothing else.
+
+Adapters are imported where they are made: a machine that only applies to PostgreSQL from SQLite
+loads neither MySQL's nor Kafka's drivers.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+from apply.target import Target
+from capture.source import Source
+from ops.config import Config, LogConfig, SourceConfig, TargetConfig
+from ops.config_file import nearest
+from schemas.errors import Misconfigured
+from transport.log import Log
+
+
+def source_config(config: Config, name: str) -> SourceConfig:
+    """The source of that name; raises Misconfigured naming the nearest."""
+    if name not in config.sources:
+        raise Misconfigured(
+            f"found no source {name} in the configuration", hint=nearest(name, list(config.sources))
+        )
+    return config.sources[name]
+
+
+def target_config(config: Config, name: str) -> TargetConfig:
+    """The target of that name; raises Misconfigured naming the nearest."""
+    if name not in config.targets:
+        raise Misconfigured(
+            f"found no target {name} in the configuration", hint=nearest(name, list(config.targets))
+        )
+    return config.targets[name]
+
+
+def is_source(config: Config, name: str) -> bool:
+    """Whether the name is a source's (else a target's); raises Misconfigured for neither."""
+    names = [*config.sources, *config.targets]
+    if name not in names:
+        raise Misconfigured(
+            f"found no source or target {name} in the configuration", hint=nearest(name, names)
+        )
+    return name in config.sources
+
+
+@contextmanager
+def opened_source(config: Config, name: str) -> Iterator[Source]:
+    """The source, closed at the end."""
+    with closing(_source(name, source_config(config, name))) as source:
+        yield source
+
+
+@contextmanager
+def opened_log(config: Config, source_name: str) -> Iterator[Log]:
+    """The log of one source, closed at the end; not claimed: that is `Log.open`."""
+    with closing(_log(source_name, config.log)) as log:
+        yield log
+
+
+@contextmanager
+def opened_target(config: Config, name: str) -> Iterator[Target]:
+    """The target, closed at the end."""
+    with closing(_target(name, target_config(config, name))) as target:
+        yield target
+
+
+def _source(name: str, settings: SourceConfig) -> Source:
+    common: dict[str, Any] = {
+        "batch_rows": settings.batch_rows,
+        "batch_bytes": settings.batch_bytes,
+    }
+    if settings.family == "mysql":
+        from capture.mysql import MySQLSource
+
+        return MySQLSource(
+            name,
+            settings.url,
+            settings.selection,
+            server_id=settings.server_id,
+            cascades=settings.cascades,
+            **common,
+        )
+    from capture.postgres import PostgresSource
+
+    return PostgresSource(
+        name,
+        settings.url,
+        settings.selection,
+        slot=settings.slot,
+        publication=settings.publication,
+        **common,
+    )
+
+
+def _log(source_name: str, settings: LogConfig) -> Log:
+    if settings.kind == "kafka":
+        from transport.kafka import KafkaLog
+
+        return KafkaLog(
+            settings.servers or "",
+            source_name,
+            partitions=settings.partitions,
+            replication=settings.replication,
+            retention_s=settings.retention_hours * 3600,
+            max_record_bytes=settings.max_record_bytes,
+            options=dict(settings.options),
+        )
+    from transport.sqlite import SqliteLog
+
+    return SqliteLog(settings.path, source_name)
+
+
+def _target(name: str, settings: TargetConfig) -> Target:
+    if settings.family == "mysql":
+        from apply.mysql import MySQLTarget
+
+        return MySQLTarget(name, settings.url, settings.source, settings.placement)
+    from apply.postgres import PostgresTarget
+
+    return PostgresTarget(name, settings.url, settings.source, settings.placement)

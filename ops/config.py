@@ -1,0 +1,214 @@
+"""The configuration: what the one TOML file may say, as frozen values.
+
+Not here: reading the file and its errors (ops/config_file.py), the example and the reference
+(ops/config_reference.py). Invariant: every key has a description, which is its documentation.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from apply.target import Placement
+from schemas.selection import Selection
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
+Texts = Annotated[tuple[str, ...], Field(strict=False)]
+"""TOML has arrays, which strict models would not take for tuples."""
+
+FAMILIES = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
+"""URL schemes, and the adapter that each is served by (MariaDB is detected by the MySQL one)."""
+
+MIB = 1 << 20
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def family_of(url: str) -> str:
+    """Give "postgres" or "mysql"; raises ValueError, without the URL in it, where it is neither."""
+    try:
+        scheme = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise ValueError(
+            "url must be like postgresql://user:${PASSWORD}@host:5432/database"
+        ) from error
+    if scheme not in FAMILIES:
+        raise ValueError("url must begin with postgresql://, mysql:// or mariadb://")
+    return FAMILIES[scheme]
+
+
+class LogConfig(_Model):
+    """Where the changes are kept: a file on this machine, or Kafka."""
+
+    kind: Literal["sqlite", "kafka"] = Field(
+        default="sqlite",
+        description='"sqlite": a file, for one machine; "kafka": for more than one',
+    )
+    path: str = Field(
+        default="headwater.db",
+        description="the SQLite file; a relative path starts at the configuration file's folder",
+    )
+    servers: str | None = Field(
+        default=None, description="Kafka's bootstrap servers, `host:port` separated by commas"
+    )
+    partitions: PositiveInt = Field(default=6, description="partitions of each new table's topic")
+    replication: PositiveInt = Field(default=1, description="replication factor of new topics")
+    retention_hours: PositiveInt = Field(
+        default=168, description="how long rows are kept; a target away for longer must be copied anew"
+    )
+    max_record_bytes: PositiveInt = Field(
+        default=16 * MIB, description="largest row that topics and producers take"
+    )
+    options: Mapping[str, str | int | float | bool] = Field(
+       default= default_factory=dict,
+        description='settings passed to librdkafka as they are, e.g. "security.protocol"',
+    )
+
+    @model_validator(mode="after")
+    def _applies(self) -> Self:
+        kafka_only = {"servers", "partitions", "replication", "max_record_bytes", "options"}
+        if self.kind == "kafka" and not self.servers:
+            raise ValueError('needs servers = "host:9092" with kind = "kafka"')
+        useless = {"path"} if self.kind == "kafka" else kafka_only
+        _refuse(self, useless, f'has no effect with kind = "{self.kind}"')
+        return self
+
+
+class SourceConfig(_Model):
+    """One database to capture."""
+
+    url: str = Field(
+       default= description="where the database is; a password belongs in the environment: `${NAME}`"
+    )
+    include: Texts = Field(
+        default=("*",), description="patterns `schema.table` with * and ?: which tables are captured"
+    )
+    exclude: Texts = Field(default=(), description="patterns `schema.table`; exclusion wins")
+    exclude_columns: Texts = Field(
+        default=(), description="patterns `schema.table.column`: columns that never leave the source"
+    )
+    identity: Mapping[str, str] = Field(
+       default= default_factory=dict,
+        description='what identifies a row, per table pattern: "primary_key" or a column; '
+        "default: the column sync_id",
+    )
+    first_copy: Literal["rows", "identities", "none"] = Field(
+        default="rows",
+        description='what is copied of rows that are there already: the "rows"; their '
+        '"identities" (targets that hold them already); "none"',
+    )
+    chunk_rows: PositiveInt = Field(default=5_000, description="rows in one read of a first copy")
+    batch_rows: PositiveInt = Field(default=10_000, description="a batch ends at the next commit after")
+    batch_bytes: PositiveInt = Field(default=8 * MIB, description="as batch_rows, in bytes")
+    server_id: PositiveInt | None = Field(
+        default=None,
+        description="MySQL and MariaDB: the replica's number, unique among all replicas "
+        "(default: chosen from the name)",
+    )
+    slot: str | None = Field(
+        default=None, description="PostgreSQL: the replication slot (default: headwater_NAME)"
+    )
+    publication: str | None = Field(
+        default=None, description="PostgreSQL: the publication (default: headwater_NAME)"
+    )
+    cascades: Literal["refuse", "accept"] = Field(
+        default="refuse",
+        description="MySQL before 9.6 and MariaDB: foreign keys whose cascades the binlog does "
+        'not show: "refuse" to start, or "accept" that targets differ there',
+    )
+
+    @property
+    def family(self) -> str:
+        """Give "postgres" or "mysql"."""
+        return family_of(self.url)
+
+    @property
+    def selection(self) -> Selection:
+        """The part that says which tables and columns are captured."""
+        return Selection(
+            include=self.include,
+            exclude=self.exclude,
+            exclude_columns=self.exclude_columns,
+            identity=self.identity,
+        )
+
+    @model_validator(mode="after")
+    def _applies(self) -> Self:
+        if family_of(self.url) == "mysql":
+            _refuse(self, {"slot", "publication"}, "has an effect with PostgreSQL only")
+        else:
+            _refuse(self, {"server_id", "cascades"}, "has an effect with MySQL and MariaDB only")
+        return self
+
+
+class TargetConfig(_Model):
+    """One database that receives a source's changes."""
+
+    url: str = Field(
+       default= description="where the database is; a password belongs in the environment: `${NAME}`"
+    )
+    source: Name = Field(description="the name of the source whose changes arrive here")
+    schemas: Mapping[str, str] = Field(
+       default= default_factory=dict,
+        description="source schema (MySQL: database) = target schema, where they differ",
+    )
+    tables: Mapping[str, str] = Field(
+       default= default_factory=dict,
+        description='"schema.table" of the source = "schema.table" here; wins over schemas',
+    )
+    exclude_columns: Texts = Field(
+        default=(), description="patterns over source `schema.table.column` that this target leaves alone"
+    )
+    primary_keys: Literal["local", "copy"] = Field(
+        default="local",
+        description='"local": new rows get this database\'s own keys and foreign keys are '
+        'translated; "copy": the source\'s keys are kept',
+    )
+    create: bool = Field(default=True, description="make missing tables; false: they must be there")
+
+    @property
+    def family(self) -> str:
+        """Give "postgres" or "mysql"."""
+        return family_of(self.url)
+
+    @property
+    def placement(self) -> Placement:
+        """The part that says where rows land."""
+        return Placement(
+            schemas=self.schemas,
+            tables=self.tables,
+            exclude_columns=self.exclude_columns,
+            primary_keys=self.primary_keys,
+            create=self.create,
+        )
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        family_of(self.url)
+        return self
+
+
+class Config(_Model):
+    """The whole file."""
+
+    log: LogConfig = Field(default_factory=LogConfig, description="where changes are kept")
+    sources: Mapping[Name, SourceConfig] = Field(
+       default= default_factory=dict, description="databases to capture, by name"
+    )
+    targets: Mapping[Name, TargetConfig] = Field(
+       default= default_factory=dict, description="databases that receive changes, by name"
+    )
+
+    def targets_of(self, source: str) -> list[str]:
+        """Names of the targets that receive this source's changes."""
+        return [name for name, target in self.targets.items() if target.source == source]
+
+
+def _refuse(model: BaseModel, keys: set[str], why: str) -> None:
+    """A key without effect is an error: its author meant something by it."""
+    for key in sorted(keys & model.model_fields_set):
+        raise ValueError(f"{key} {why}")

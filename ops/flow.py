@@ -1,0 +1,147 @@
+"""One capture and one apply as attempts for the supervisor: open, loop, close.
+
+Startup order of a capture: preflight, `prepare`, claim the log, first copies and stream. Of an
+apply: `prepare`, read the checkpoint, apply. Invariant: every attempt opens everything anew.
+"""
+
+from collections.abc import Callable, Sequence
+from time import monotonic, time
+
+from apply.loop import apply
+from capture.loop import capture
+from capture.snapshot import with_first_copies
+from ops import journal
+from ops.compose import opened_log, opened_source, opened_target, source_config, target_config
+from ops.config import Config
+from ops.preflight import check_source, refuse
+from ops.supervise import Signals, supervise
+from schemas.change import Batch, Commit, Piece, Progress
+from schemas.errors import Misconfigured
+from transport.log import Opened
+
+SPEAK_EVERY_S = 1.0
+
+
+class FirstCopiesDone(Exception):
+    """Every first copy that was asked for is in the log."""
+
+
+class Account:
+    """Sums what a loop did and says it in one line, at most once a second."""
+
+    def __init__(self, what: str, **facts: str) -> None:
+        self._log, self._what = journal.get(**facts), what
+        self._rows = self._batches = 0
+        self._spoke_at = 0.0
+
+    def add(self, rows: int, batch: Commit | Batch | None) -> None:
+        """Count these rows; `batch` when they end one."""
+        self._rows += rows
+        self._batches += batch is not None and bool(rows or self._rows)
+        if self._batches and batch is not None and monotonic() - self._spoke_at >= SPEAK_EVERY_S:
+            self.say(batch)
+
+    def say(self, batch: Commit | Batch) -> None:
+        """Write the line and start anew."""
+        at = batch.committed_at
+        lag = {} if at is None else {"lag_s": round(time() - at / 1e6, 3)}
+        self._log.info(
+            self._what, rows=self._rows, batches=self._batches, position=batch.position, **lag
+        )
+        self._rows = self._batches = 0
+        self._spoke_at = monotonic()
+
+
+def run_capture(
+    config: Config,
+    name: str,
+    signals: Signals,
+    *,
+    copy_again: Sequence[str] | None = None,
+    copied: Callable[[int, int, int], None] = lambda rows, done, total: None,
+) -> None:
+    """Capture until stopped; with `copy_again` (empty: all tables) until their copies are done.
+
+    copied: told the rows copied so far, tables done, and tables wanted.
+    """
+    settings = source_config(config, name)
+    findings, tables = check_source(config, name)
+    refuse({name: findings})
+    names = [table.full_name for table in tables]
+    for table in copy_again or ():
+        if table not in names:
+            raise Misconfigured(
+                f"found no captured table {table} in {name}", hint=f"captured: {', '.join(names)}"
+            )
+    with opened_source(config, name) as source:
+        source.prepare()
+    wanted = dict.fromkeys(names, settings.first_copy)
+    again: set[str] = set(copy_again or names) if copy_again is not None else set()
+    started: set[str] = set()
+    rows_copied = 0
+
+    def restarted(opened: Opened) -> Opened:
+        """A copy starts anew until the log holds that it did; later attempts go on with it."""
+        fresh: Progress = {
+            t: {"what": "rows", "after": None, "done": False} for t in again - started
+        }
+        return opened._replace(progress={**opened.progress, **fresh}) if fresh else opened
+
+    def attempt(heed: Callable[[bool], None]) -> None:
+        account = Account("captured", source=name)
+
+        def seen(piece: Piece) -> None:
+            nonlocal rows_copied
+            rows = sum(map(len, piece.rows))
+            account.add(rows, piece.commit)
+            rows_copied += sum(r.ops.count("r") for r in piece.rows)
+            if piece.commit is not None and piece.commit.progress is not None and again:
+                progress = piece.commit.progress
+                # Our first accepted record holds the restarted state: from then on it is resumed.
+                if log.accepted() is not None:
+                    started.update(again)
+                done = sum(bool(progress.get(t, {}).get("done")) for t in again)
+                copied(rows_copied, done, len(again))
+                if done == len(again):
+                    raise FirstCopiesDone
+            heed(piece.commit is not None and (piece.commit.transactions > 0 or rows > 0))
+
+        with opened_source(config, name) as source, opened_log(config, name) as log:
+            try:
+                capture(
+                    source,
+                    log,
+                    stream=lambda opened: with_first_copies(
+                        source, restarted(opened), wanted, chunk_rows=settings.chunk_rows
+                    ),
+                    seen=seen,
+                )
+            except FirstCopiesDone:
+                accepted = log.flush()
+                if accepted is not None:
+                    source.ack(accepted)
+
+    supervise(attempt, signals, source=name)
+
+
+def run_apply(config: Config, name: str, signals: Signals, *, once: bool = False) -> int:
+    """Apply until stopped; with `once` until the log's end. Gives the number of rows written."""
+    settings = target_config(config, name)
+    with opened_target(config, name) as target:
+        target.prepare([])
+    total = 0
+
+    def attempt(heed: Callable[[bool], None]) -> None:
+        account = Account("applied", target=name)
+
+        def seen(batch: Batch | None, rows: int) -> None:
+            nonlocal total
+            total += rows
+            account.add(rows, batch)
+            heed(batch is not None)
+
+        with opened_log(config, settings.source) as log, opened_target(config, name) as target:
+            apply(log, target, follow=not once, seen=seen)
+
+    supervise(attempt, signals, target=name)
+    return total

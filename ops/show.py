@@ -1,0 +1,103 @@
+"""What commands print: for people or as one JSON document on stdout; errors on stderr."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from schemas.finding import Finding
+
+
+def as_json(document: object) -> None:
+    """One JSON document on one line."""
+    sys.stdout.write(orjson.dumps(document).decode() + "\n")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A table as wide as it needs, or as the terminal is."""
+    drawn = Table(*columns, title=title or None, title_justify="left")
+    for row in rows:
+        drawn.add_row(*("" if value is None else str(value) for value in row))
+    console().print(drawn)
+
+
+def console() -> Console:
+    """Standard output; wide where it is no terminal, so that no word is cut in a file."""
+    return Console(width=None if sys.stdout.isatty() else 160, highlight=False, markup=False)
+
+
+def error(message: str, hint: str) -> None:
+    """One sentence, and what to do about it."""
+    sys.stderr.write(f"headwater: {message}\n" + (f"  -> {hint}\n" if hint else ""))
+    sys.stderr.flush()
+
+
+def findings(found: Mapping[str, Sequence[Finding]], *, json: bool) -> None:
+    """Preflight's report."""
+    if json:
+        as_json(
+            {
+                name: [
+                    {"where": f.where, "problem": f.problem, "fix": f.fix, "refused": f.refused}
+                    for f in those
+                ]
+                for name, those in found.items()
+            }
+        )
+        return
+    for name, those in found.items():
+        if not those:
+            print(f"{name}: ok")
+        for f in those:
+            print(f"{name}: {'refused' if f.refused else 'warning'}: {f.where} {f.problem}")
+            print(f"  -> {f.fix}")
+
+
+def statements(done: Mapping[str, Sequence[str]], *, json: bool, dry_run: bool) -> None:
+    """What `prepare` and `drop` did or would do, as statements that can be run by hand."""
+    if json:
+        as_json({"dry_run": dry_run, "statements": done})
+        return
+    for name, those in done.items():
+        print(f"-- {name}: {'nothing to do' if not those else 'would run' if dry_run else 'ran'}")
+        for statement in those:
+            print(statement if statement.endswith(";") else f"{statement};")
+
+
+def instant(microseconds: int | None) -> str | None:
+    """An instant of the wire as ISO text."""
+    if microseconds is None:
+        return None
+    return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds")
+
+
+@contextmanager
+def progress(*, shown: bool) -> Iterator[Any]:
+    """A bar on stderr, on a terminal only; gives `advance(done, total, text)`."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} tables"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+        disable=not (shown and sys.stderr.isatty()),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("first copies", total=None)
+        yield lambda done, total, text: bar.update(
+            task, completed=done, total=total, description=text
+        )

@@ -1,0 +1,143 @@
+"""Where every source's log and every target stand: positions, and seconds of source commit time.
+
+A lag here is never "idle, so caught up": it is computed from commits that were read, and None where
+none is known. Nothing is written, and one database that is away does not hide the others.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ops.compose import opened_log, opened_source, opened_target
+from ops.config import Config
+from schemas.change import Offset, Position
+from schemas.errors import HeadwaterError
+from transport.log import Log
+from transport.record import Checkpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetStatus:
+    """lag_s: the newest commit in the log minus the newest one applied, in source commit time.
+
+    batches_behind: batches in the log that are not applied yet, those without rows included.
+    rows: rows applied so far.
+    """
+
+    target: str
+    source: str
+    position: str | None = None
+    batch: int | None = None
+    batches_behind: int | None = None
+    committed_at: int | None = None
+    applied_at: int | None = None
+    rows: int | None = None
+    lag_s: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceStatus:
+    """lag_s: 0 when the log holds the source's present end, else the age (by the source's clock)
+    of the newest commit in the log.
+
+    The age of the oldest commit that is *not* in the log cannot be known without reading it: after
+    a quiet time, lag_s overstates until the next commit arrives. None: no commit with a time yet.
+    """
+
+    source: str
+    position: str | None = None
+    source_position: str | None = None
+    committed_at: int | None = None
+    lag_s: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """What the log's records after a checkpoint say: how many, and the newest commit's time."""
+
+    position: Position | None
+    batches: int
+    committed_at: int | None
+
+
+def target_status(config: Config, name: str) -> TargetStatus:
+    """One target's place in its source's log; what cannot be asked is in `error`."""
+    source = config.targets[name].source
+    try:
+        with opened_target(config, name) as target, opened_log(config, source) as log:
+            target.checkpoint()  # raises where the target was never prepared
+            applied = target.applied()
+            at = applied.offset if applied else None
+            end = _end(log, at, applied.committed_at if applied else None)
+    except HeadwaterError as error:
+        return TargetStatus(target=name, source=source, error=str(error))
+    if applied is None:
+        return TargetStatus(target=name, source=source, batches_behind=end.batches)
+    return TargetStatus(
+        target=name,
+        source=source,
+        position=applied.position,
+        batch=applied.batch,
+        batches_behind=end.batches,
+        committed_at=applied.committed_at,
+        applied_at=applied.applied_at,
+        rows=applied.rows,
+        lag_s=_seconds(end.committed_at, applied.committed_at),
+    )
+
+
+def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]) -> SourceStatus:
+    """How far one source's log is behind the source; reads the log from the furthest target on."""
+    try:
+        with opened_log(config, name) as log:
+            end = _newest(config, name, log, targets)
+        with opened_source(config, name) as source:
+            now_position, now = source.now()
+            is_there = end.position is not None and source.reached(now_position, end.position)
+    except HeadwaterError as error:
+        return SourceStatus(source=name, error=str(error))
+    return SourceStatus(
+        source=name,
+        position=end.position,
+        source_position=now_position,
+        committed_at=end.committed_at,
+        lag_s=0.0 if is_there else _seconds(now, end.committed_at),
+    )
+
+
+def statuses(config: Config) -> tuple[list[SourceStatus], list[TargetStatus]]:
+    """All sources and targets of the configuration."""
+    targets = {name: target_status(config, name) for name in config.targets}
+    sources = [source_status(config, name, targets) for name in config.sources]
+    return sources, list(targets.values())
+
+
+def _newest(config: Config, source: str, log: Log, targets: Mapping[str, TargetStatus]) -> _End:
+    known = [t for t in targets.values() if t.source == source and t.batch is not None]
+    furthest = max(known, key=lambda t: t.batch or 0, default=None)
+    if furthest is None:
+        return _end(log, None, None)
+    with opened_target(config, furthest.target) as target:
+        return _end(log, target.checkpoint(), furthest.committed_at)
+
+
+def _end(log: Log, after: Offset | None, committed_at: int | None) -> _End:
+    """Read the records, not the rows, from a checkpoint to the log's end."""
+    span = log.span()
+    if span is None:
+        return _End(position=None, batches=0, committed_at=committed_at)
+    batches = 0
+    position = Checkpoint.loads(span[1]).position
+    for batch in log.read(after, follow=False):
+        if batch is not None:
+            batches += 1
+            position = batch.position
+            committed_at = batch.committed_at or committed_at
+    return _End(position=position, batches=batches, committed_at=committed_at)
+
+
+def _seconds(newer: int | None, older: int | None) -> float | None:
+    if newer is None or older is None:
+        return None
+    return round(max(0, newer - older) / 1e6, 3)
