@@ -93,11 +93,11 @@ def snapshot(
     loaded = begin(config, debug)
     copied = {"rows": 0, "tables": 0}
 
-    with listening() as signals, show.progress(shown=not json) as bar:
+    with listening() as signals, show.progress(total=0, shown=not json) as bar:
 
         def on_copied(rows: int, done: int, total: int) -> None:
             copied.update(rows=rows, tables=done)
-            bar(done, total, f"{rows:,} rows")
+            bar(rows, f"rows, {done}/{total} tables")
 
         run_capture(loaded.config, source, signals, copy_again=tables or (), copied=on_copied)
     if json:

@@ -58,13 +58,14 @@ class LogConfig(_Model):
     partitions: PositiveInt = Field(default=6, description="partitions of each new table's topic")
     replication: PositiveInt = Field(default=1, description="replication factor of new topics")
     retention_hours: PositiveInt = Field(
-        default=168, description="how long rows are kept; a target away for longer must be copied anew"
+        default=168,
+        description="how long rows are kept; a target away for longer must be copied anew",
     )
     max_record_bytes: PositiveInt = Field(
         default=16 * MIB, description="largest row that topics and producers take"
     )
     options: Mapping[str, str | int | float | bool] = Field(
-       default= default_factory=dict,
+        default_factory=dict,
         description='settings passed to librdkafka as they are, e.g. "security.protocol"',
     )
 
@@ -82,17 +83,19 @@ class SourceConfig(_Model):
     """One database to capture."""
 
     url: str = Field(
-       default= description="where the database is; a password belongs in the environment: `${NAME}`"
+        description="where the database is; a password belongs in the environment: `${NAME}`"
     )
     include: Texts = Field(
-        default=("*",), description="patterns `schema.table` with * and ?: which tables are captured"
+        default=("*",),
+        description="patterns `schema.table` with * and ?: which tables are captured",
     )
     exclude: Texts = Field(default=(), description="patterns `schema.table`; exclusion wins")
     exclude_columns: Texts = Field(
-        default=(), description="patterns `schema.table.column`: columns that never leave the source"
+        default=(),
+        description="patterns `schema.table.column`: columns that never leave the source",
     )
     identity: Mapping[str, str] = Field(
-       default= default_factory=dict,
+        default_factory=dict,
         description='what identifies a row, per table pattern: "primary_key" or a column; '
         "default: the column sync_id",
     )
@@ -102,7 +105,9 @@ class SourceConfig(_Model):
         '"identities" (targets that hold them already); "none"',
     )
     chunk_rows: PositiveInt = Field(default=5_000, description="rows in one read of a first copy")
-    batch_rows: PositiveInt = Field(default=10_000, description="a batch ends at the next commit after")
+    batch_rows: PositiveInt = Field(
+        default=10_000, description="a batch ends at the next commit after"
+    )
     batch_bytes: PositiveInt = Field(default=8 * MIB, description="as batch_rows, in bytes")
     server_id: PositiveInt | None = Field(
         default=None,
@@ -149,19 +154,20 @@ class TargetConfig(_Model):
     """One database that receives a source's changes."""
 
     url: str = Field(
-       default= description="where the database is; a password belongs in the environment: `${NAME}`"
+        description="where the database is; a password belongs in the environment: `${NAME}`"
     )
     source: Name = Field(description="the name of the source whose changes arrive here")
     schemas: Mapping[str, str] = Field(
-       default= default_factory=dict,
+        default_factory=dict,
         description="source schema (MySQL: database) = target schema, where they differ",
     )
     tables: Mapping[str, str] = Field(
-       default= default_factory=dict,
+        default_factory=dict,
         description='"schema.table" of the source = "schema.table" here; wins over schemas',
     )
     exclude_columns: Texts = Field(
-        default=(), description="patterns over source `schema.table.column` that this target leaves alone"
+        default=(),
+        description="patterns over source `schema.table.column` that this target leaves alone",
     )
     primary_keys: Literal["local", "copy"] = Field(
         default="local",
@@ -197,10 +203,10 @@ class Config(_Model):
 
     log: LogConfig = Field(default_factory=LogConfig, description="where changes are kept")
     sources: Mapping[Name, SourceConfig] = Field(
-       default= default_factory=dict, description="databases to capture, by name"
+        default_factory=dict, description="databases to capture, by name"
     )
     targets: Mapping[Name, TargetConfig] = Field(
-       default= default_factory=dict, description="databases that receive changes, by name"
+        default_factory=dict, description="databases that receive changes, by name"
     )
 
     def targets_of(self, source: str) -> list[str]:

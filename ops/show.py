@@ -1,10 +1,9 @@
 """What commands print: for people or as one JSON document on stdout; errors on stderr."""
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 from rich.console import Console
@@ -84,20 +83,22 @@ def instant(microseconds: int | None) -> str | None:
 
 
 @contextmanager
-def progress(*, shown: bool) -> Iterator[Any]:
-    """A bar on stderr, on a terminal only; gives `advance(done, total, text)`."""
+def progress(*, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
+    """A bar on stderr, on a terminal only; gives `advance(done, text)`. total 0: nobody knows it."""
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.completed:,.0f}"),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} tables"),
+        TextColumn("{task.description}"),
         TimeElapsedColumn(),
         console=Console(stderr=True),
         disable=not (shown and sys.stderr.isatty()),
         transient=True,
     )
     with bar:
-        task = bar.add_task("first copies", total=None)
-        yield lambda done, total, text: bar.update(
-            task, completed=done, total=total, description=text
-        )
+        task = bar.add_task("", total=total or None)
+
+        def advance(done: int, text: str) -> None:
+            bar.update(task, completed=done, description=text)
+
+        yield advance
