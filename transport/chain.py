@@ -56,7 +56,7 @@ class Chain:
         """Judge the next entry and move. Whose claim is CLAIMED here owns the epoch `offset`."""
         epoch, batch, position = self.end
         if isinstance(entry, Claim):
-            # Compare-and-set by log order: late and repeated claims displace nobody, one rival wins.
+            # Compare-and-set by log order: late and repeated claims do nothing, one rival wins.
             if entry.over != epoch:
                 return Verdict.IGNORED
             self.end = End(offset, batch, position)
@@ -114,8 +114,8 @@ def resume(
 def before(record: Record, *, incarnation: str, oldest: int) -> Checkpoint:
     """The checkpoint from which `record`, accepted and the first to be read, is the next batch.
 
-    Exact though it stands below `oldest`: an entry between the two that this walk would accept would
-    have been accepted in `record`'s stead.
+    Exact though it stands below `oldest`: an entry between the two that this walk would accept
+    would have been accepted in its stead.
     """
     return Checkpoint(incarnation, oldest - 1, record.epoch, record.batch - 1, record.from_position)
 

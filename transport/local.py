@@ -1,0 +1,343 @@
+"""A log over a store on this machine: the protocol's writer and reader, for SQLite and for memory.
+
+Not here: how entries and rows are kept (a `Store`), which entries count (transport/chain.py).
+Invariant: a commit record is added after its batch's rows are held, in a transaction of its own,
+and only while no newer epoch is in the log.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Protocol
+from uuid import uuid4
+
+from schemas.change import Batch, Commit, Offset, Piece, Position, Rows, Stamp, Truncate
+from schemas.errors import Fenced, LogTruncated
+from schemas.faults import reach
+from transport.batch import StoredBatch, pieces
+from transport.chain import Chain, before, resume, trusted_start
+from transport.chain import follow as link
+from transport.log import Opened
+from transport.record import Checkpoint, Claim, Entry, Record, Span, Spans
+
+UNMOVED_BEAT_S = 10.0
+"""An empty commit that says nothing new is written at most this often: one is always retained."""
+MOVED_BEAT_S = 1.0
+"""An empty commit with a new position is written at most this often: an idle source may advance."""
+IDLE_S = 1.0
+TRIM_S = 60.0
+TOPIC = "rows"
+PAGE = 100
+ROWS = 4_000
+ROWS_BYTES = 1 << 20
+"""Runs of rows are stored in this size: what a reader holds at once, and its shortest read."""
+
+
+class Store(Protocol):
+    """One source's entries, numbered from 1 without gaps, and runs of rows, numbered in order."""
+
+    @property
+    def incarnation(self) -> str:
+        """Names this store; another one, or one made anew, has another."""
+        ...
+
+    def writing(self, *, durable: bool) -> AbstractContextManager[object]:
+        """An exclusive transaction; once `durable` ones end, all so far outlives a power cut."""
+        ...
+
+    def bounds(self) -> tuple[int, int]:
+        """The oldest and the newest entry's offset; (1, 0) when there was never one."""
+        ...
+
+    def entries(self, after: int, limit: int) -> list[tuple[int, Entry]]:
+        """Up to `limit` entries that follow the offset `after`, in order."""
+        ...
+
+    def add_entry(self, entry: Entry) -> int:
+        """Add an entry; its offset. In `writing` only."""
+        ...
+
+    def add_rows(self, epoch: int, run: int, rows: Rows) -> int:
+        """Add a run of rows, and their table's description if it is new. In `writing` only."""
+        ...
+
+    def rows(self, epoch: int, run: int, first: int, last: int) -> Iterator[Rows]:
+        """The runs of rows of (epoch, run) in this stretch, in order, by short reads."""
+        ...
+
+    def delete_orphans(self) -> None:
+        """Delete rows after the newest that any entry names."""
+        ...
+
+    def delete_before(self, offset: int, age_s: float) -> None:
+        """Delete the oldest entries, below `offset` and older than `age_s`, and their rows."""
+        ...
+
+    def wait(self) -> None:
+        """Give the time back for some milliseconds, at most until an entry is added."""
+        ...
+
+    def drop(self) -> list[str]: ...
+    def close(self) -> None: ...
+
+
+def span_of(entry: Entry) -> Span | None:
+    """The stretch of runs of rows that a record of a local log names."""
+    return entry.spans.get(TOPIC, {}).get(0) if isinstance(entry, Record) else None
+
+
+@dataclass(slots=True)
+class _Draft:
+    """What was appended of one run so far."""
+
+    first: int | None = None
+    last: int | None = None
+    rows: int = 0
+    truncates: list[Truncate] = field(default_factory=list)
+    schemas: set[str] = field(default_factory=set)
+    seeds: bool = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.rows and not self.truncates
+
+
+class LocalLog:
+    """Implements transport.log.Log over a `Store`."""
+
+    def __init__(self, store: Store, *, retention_s: float | None = None) -> None:
+        self._store = store
+        self._retention_s = retention_s
+        self._trimmed_at = float("-inf")
+        self._epoch: int | None = None
+        self._chain = Chain()
+        self._at = 0
+        self._drafts: dict[int, _Draft] = {}
+        self._beat: tuple[int, Commit] | None = None
+        self._written_at = 0.0
+
+    def open(self) -> Opened:
+        self._epoch, self._drafts, self._beat = None, {}, None
+        with self._store.writing(durable=True):
+            self._chain, self._at = self._newest()
+            self._catch_up()
+            claim = Claim(claim=uuid4().hex, over=self._chain.end.epoch)
+            self._epoch = self._store.add_entry(claim)
+        self._catch_up()
+        self._store.delete_orphans()
+        self._written_at = monotonic()
+        record = self._chain.record
+        return Opened(
+            stamp=Stamp(epoch=self._epoch),
+            position=self._chain.end.position,
+            progress=record.progress if record else {},
+        )
+
+    def append(self, piece: Piece) -> None:
+        draft = self._drafts.setdefault(piece.run, _Draft())
+        draft.truncates += piece.truncates
+        if piece.rows:
+            with self._store.writing(durable=False):
+                self._catch_up()
+                self._add(draft, piece)
+        if piece.commit is not None:
+            del self._drafts[piece.run]
+            self._commit(piece.run, draft, piece.commit)
+
+    def _add(self, draft: _Draft, piece: Piece) -> None:
+        for rows in pieces(piece.rows, ROWS, ROWS_BYTES):
+            draft.last = self._store.add_rows(self._own_epoch(), piece.run, rows)
+            draft.first = draft.first or draft.last
+            draft.rows += len(rows)
+            draft.schemas.add(rows.table.fingerprint)
+            draft.seeds = draft.seeds or "s" in rows.ops
+
+    def _commit(self, run: int, draft: _Draft, commit: Commit) -> None:
+        if draft.is_empty and not self._is_due(commit):
+            self._beat = run, commit
+            return
+        self._beat = None
+        reach("before-commit-record")
+        with self._store.writing(durable=True):
+            self._catch_up()
+            self._store.add_entry(self._record(run, draft, commit))
+        reach("after-commit-record")
+        self._written_at = monotonic()
+        if self._retention_s is not None and self._written_at - self._trimmed_at >= TRIM_S:
+            self.trim(self._retention_s)
+            self._trimmed_at = self._written_at
+
+    def _is_due(self, commit: Commit) -> bool:
+        """Whether an empty commit is written now; a source gives another one within the second."""
+        end, record = self._chain.end, self._chain.record
+        if record is None or (commit.progress is not None and commit.progress != record.progress):
+            return True
+        waited = monotonic() - self._written_at
+        return waited >= (MOVED_BEAT_S if commit.position != end.position else UNMOVED_BEAT_S)
+
+    def _record(self, run: int, draft: _Draft, commit: Commit) -> Record:
+        end, last = self._chain.end, self._chain.record
+        spans: Spans = {}
+        if draft.first is not None and draft.last is not None:
+            spans = {TOPIC: {0: Span(draft.first, draft.last, draft.rows)}}
+        return Record(
+            epoch=self._own_epoch(),
+            batch=end.batch + 1,
+            run=run,
+            from_position=end.position,
+            position=commit.position,
+            accepted=self._chain.offset,
+            committed_at=commit.committed_at,
+            transactions=commit.transactions,
+            origin=commit.origin,
+            spans=spans,
+            truncates=tuple(draft.truncates),
+            schemas=tuple(sorted(draft.schemas)),
+            progress=(last.progress if last else {})
+            if commit.progress is None
+            else commit.progress,
+            seeds=draft.seeds,
+        )
+
+    def accepted(self) -> Position | None:
+        self._catch_up()
+        record = self._chain.record
+        return record.position if record and record.epoch == self._epoch else None
+
+    def flush(self) -> Position | None:
+        if self._beat is not None:
+            (run, commit), self._beat, self._written_at = self._beat, None, float("-inf")
+            self._commit(run, _Draft(), commit)
+        return self.accepted()
+
+    def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
+        start = None if after is None else Checkpoint.loads(after)
+        chain, at, spoke_at = Chain(), -1, monotonic()
+        while True:
+            if at < 0 and (start := start or self._first()) is not None:
+                chain, at = self._resume(start), start.offset
+            page = self._page(at) if at >= 0 else []
+            for at, entry in page:
+                record = link(chain, at, entry)
+                if record is not None:
+                    yield self._batch(at, record)
+                    spoke_at = monotonic()
+            if page:
+                continue
+            if not follow:
+                return
+            if monotonic() - spoke_at >= IDLE_S:
+                yield None
+                spoke_at = monotonic()
+            self._store.wait()
+
+    def span(self) -> tuple[Offset, Offset] | None:
+        first, (newest, _) = self._first(), self._newest()
+        for offset, entry in self._walk(newest.offset or 0):
+            newest.take(offset, entry)
+        if first is None or newest.record is None or newest.offset is None:
+            return None
+        last = Checkpoint.after(
+            newest.record, incarnation=self._store.incarnation, offset=newest.offset
+        )
+        return first.dumps(), last.dumps()
+
+    def trim(self, age_s: float) -> None:
+        """Delete batches that were written more than `age_s` ago, unread or not.
+
+        The newest record that a later one names is kept with all that follows it, so that readers
+        and captures can start there.
+        """
+        newest, _ = self._newest()
+        if newest.record is not None and newest.record.accepted is not None:
+            self._store.delete_before(newest.record.accepted, age_s)
+
+    def drop(self) -> list[str]:
+        return self._store.drop()
+
+    def close(self) -> None:
+        self._store.close()
+
+    def _own_epoch(self) -> int:
+        """The epoch this capture writes in; raises Fenced when it has none (any more)."""
+        if self._epoch is None or self._chain.end.epoch != self._epoch:
+            raise Fenced(
+                f"found that another capture took over this log at entry {self._chain.end.epoch}",
+                hint="stop one of the two captures of this source",
+            )
+        return self._epoch
+
+    def _catch_up(self) -> None:
+        """Take what was added to the log since; raises Fenced once a newer epoch is among it."""
+        for offset, entry in self._walk(self._at):
+            self._chain.take(offset, entry)
+            self._at = offset
+        if self._epoch is not None:
+            self._own_epoch()
+
+    def _walk(self, after: int) -> Iterator[tuple[int, Entry]]:
+        """The entries after an offset to the log's end; raises LogTruncated where some are gone."""
+        while page := self._page(after):
+            yield from page
+            after = page[-1][0]
+
+    def _page(self, after: int) -> list[tuple[int, Entry]]:
+        page = self._store.entries(after, PAGE)
+        if page and page[0][0] != after + 1:
+            raise LogTruncated(
+                f"found that the log begins at entry {page[0][0]}, beyond {after + 1}, the next",
+                hint="rebuild the target, and keep the log longer than a target may be paused",
+            )
+        return page
+
+    def _newest(self) -> tuple[Chain, int]:
+        """A chain begun as near to the log's end as may be, and the offset it has come to."""
+        oldest, newest = self._store.bounds()
+        for after in (max(oldest - 1, newest - PAGE), oldest - 1):
+            start = trusted_start(self._walk(after))
+            if start is not None:
+                record = self._entry(start)
+                assert isinstance(record, Record), "only records are named as accepted"
+                return Chain.at(start, record), start
+        if oldest > 1:
+            raise LogTruncated(
+                f"found no record among entries {oldest} to {newest} that is known to be accepted",
+                hint="drop this log, then start over with a new first copy",
+            )
+        return Chain(), 0
+
+    def _first(self) -> Checkpoint | None:
+        """Where a reader without checkpoint starts; None while no retained record is trusted."""
+        oldest, _ = self._store.bounds()
+        if oldest == 1:
+            return Checkpoint(self._store.incarnation, 0, None, 0, None)
+        start = trusted_start(self._walk(oldest - 1))
+        record = None if start is None else self._entry(start)
+        if not isinstance(record, Record):
+            return None
+        return before(record, incarnation=self._store.incarnation, oldest=oldest)
+
+    def _resume(self, start: Checkpoint) -> Chain:
+        oldest, newest = self._store.bounds()
+        return resume(
+            start,
+            incarnation=self._store.incarnation,
+            oldest=oldest,
+            newest=newest,
+            entry=self._entry(start.offset),
+        )
+
+    def _entry(self, offset: int) -> Entry | None:
+        found = self._store.entries(offset - 1, 1)
+        return found[0][1] if found and found[0][0] == offset else None
+
+    def _batch(self, offset: int, record: Record) -> Batch:
+        span = span_of(record)
+
+        def fetch() -> Iterator[Rows]:
+            if span is not None:
+                yield from self._store.rows(record.epoch, record.run, span.first, span.last)
+
+        after = Checkpoint.after(record, incarnation=self._store.incarnation, offset=offset)
+        return StoredBatch(record=record, offset=after.dumps(), fetch=fetch)
