@@ -84,7 +84,7 @@ def instant(microseconds: int | None) -> str | None:
 
 @contextmanager
 def progress(*, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A bar on stderr, on a terminal only; gives `advance(done, text)`. total 0: nobody knows it."""
+    """A bar on stderr, on a terminal only; gives `advance(done, text)`. total 0: unknown."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.completed:,.0f}"),
