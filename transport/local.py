@@ -120,8 +120,7 @@ class LocalLog:
     def open(self) -> Opened:
         self._epoch, self._drafts, self._beat = None, {}, None
         with self._store.writing(durable=True):
-            self._chain, self._at = self._newest()
-            self._catch_up()
+            self._chain, self._at = self._end()
             claim = Claim(claim=uuid4().hex, over=self._chain.end.epoch)
             self._epoch = self._store.add_entry(claim)
         self._catch_up()
@@ -233,9 +232,7 @@ class LocalLog:
             self._store.wait()
 
     def span(self) -> tuple[Offset, Offset] | None:
-        first, (newest, _) = self._first(), self._newest()
-        for offset, entry in self._walk(newest.offset or 0):
-            newest.take(offset, entry)
+        first, (newest, _) = self._first(), self._end()
         if first is None or newest.record is None or newest.offset is None:
             return None
         last = Checkpoint.after(
@@ -249,7 +246,7 @@ class LocalLog:
         The newest record that a later one names is kept with all that follows it, so that readers
         and captures can start there.
         """
-        newest, _ = self._newest()
+        newest, _ = self._end()
         if newest.record is not None and newest.record.accepted is not None:
             self._store.delete_before(newest.record.accepted, age_s)
 
@@ -291,21 +288,25 @@ class LocalLog:
             )
         return page
 
-    def _newest(self) -> tuple[Chain, int]:
-        """A chain begun as near to the log's end as may be, and the offset it has come to."""
+    def _end(self) -> tuple[Chain, int]:
+        """A chain that has come to the log's end, begun as near to it as may be, and its offset."""
         oldest, newest = self._store.bounds()
+        chain, at = Chain(), 0
         for after in (max(oldest - 1, newest - PAGE), oldest - 1):
             start = trusted_start(self._walk(after))
-            if start is not None:
-                record = self._entry(start)
-                assert isinstance(record, Record), "only records are named as accepted"
-                return Chain.at(start, record), start
-        if oldest > 1:
-            raise LogTruncated(
-                f"found no record among entries {oldest} to {newest} that is known to be accepted",
-                hint="drop this log, then start over with a new first copy",
-            )
-        return Chain(), 0
+            if start is not None and isinstance(record := self._entry(start), Record):
+                chain, at = Chain.at(start, record), start
+                break
+        else:
+            if oldest > 1:
+                raise LogTruncated(
+                    f"found no record from entry {oldest} on that is known to be accepted",
+                    hint="drop this log, then start over with a new first copy",
+                )
+        for offset, entry in self._walk(at):
+            chain.take(offset, entry)
+            at = offset
+        return chain, at
 
     def _first(self) -> Checkpoint | None:
         """Where a reader without checkpoint starts; None while no retained record is trusted."""

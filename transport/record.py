@@ -48,8 +48,9 @@ class Record:
     from_position: the last accepted record's position, copied, never rendered again; None on the
     log's first record. accepted: offset of the newest record that the writer has read back as
     accepted (None: of none yet). for_target: others step over it. schemas: fingerprints of the
-    rows' descriptions. progress: all first copies' state, carried from record to record. rebase:
-    the position was set on purpose, there are no rows.
+    rows' descriptions; partial: of those some of whose rows lack columns, where rows do not say it
+    themselves. progress: all first copies' state, carried from record to record. rebase: the
+    position was set on purpose, there are no rows.
     """
 
     epoch: int
@@ -65,6 +66,7 @@ class Record:
     truncates: tuple[Truncate, ...] = ()
     for_target: str | None = None
     schemas: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
     progress: Progress = field(default_factory=dict)
     seeds: bool = False
     rebase: bool = False
@@ -97,6 +99,7 @@ class Record:
             "truncates": [[t.table, t.ordinal] for t in self.truncates],
             "for": self.for_target,
             "schemas": list(self.schemas),
+            "partial": list(self.partial),
             "progress": self.progress,
             "seeds": self.seeds,
         }
@@ -134,6 +137,7 @@ def loads(data: bytes | str) -> Entry:
             truncates=tuple(Truncate(table=t, ordinal=o) for t, o in parsed["truncates"]),
             for_target=parsed["for"],
             schemas=tuple(parsed["schemas"]),
+            partial=tuple(parsed.get("partial", ())),
             progress=parsed["progress"],
             seeds=parsed["seeds"],
             rebase=parsed.get("rebase", False),
