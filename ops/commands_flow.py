@@ -9,8 +9,7 @@ from ops.compose import source_config, target_config
 from ops.config import Config
 from ops.flow import run_apply, run_capture
 from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
-from ops.preflight import check_all, refuse
-from ops.prepare import prepare_all
+from ops.prepare import make_ready
 from ops.process_group import command, run_together
 from ops.supervise import listening
 from schemas.errors import Misconfigured
@@ -38,9 +37,7 @@ def run(
     commands = {name: command("capture", name, *common) for name in sources}
     commands |= {name: command("apply", name, *common) for name in targets}
     with listening() as signals:
-        refuse(check_all(loaded.config, sources, targets))
-        signals.heed()
-        prepare_all(loaded.config, sources, targets)
+        make_ready(loaded.config, sources, targets)
         signals.heed()
         code = run_together(commands, signals)
     if json:

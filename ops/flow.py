@@ -1,7 +1,8 @@
 """One capture and one apply as attempts for the supervisor: open, loop, close.
 
-Startup order of a capture: preflight, `prepare`, claim the log, first copies and stream. Of an
-apply: `prepare`, read the checkpoint, apply. Invariant: every attempt opens everything anew.
+Startup order of a capture: checks, `prepare` where the log is new, claim the log, first copies and
+stream. Of an apply: `prepare`, read the checkpoint, apply. Invariant: every attempt opens
+everything anew.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ from capture.snapshot import with_first_copies
 from ops import journal
 from ops.compose import opened_log, opened_source, opened_target, source_config, target_config
 from ops.config import Config
-from ops.preflight import check_source, refuse
+from ops.prepare import make_ready
 from ops.supervise import Signals, supervise
 from schemas.change import Batch, Commit, Piece, Progress
 from schemas.errors import Misconfigured
@@ -65,16 +66,12 @@ def run_capture(
     copied: told the rows copied so far, tables done, and tables wanted.
     """
     settings = source_config(config, name)
-    findings, tables = check_source(config, name)
-    refuse({name: findings})
-    names = [table.full_name for table in tables]
+    names = [table.full_name for table in make_ready(config, [name], [])[name]]
     for table in copy_again or ():
         if table not in names:
             raise Misconfigured(
                 f"found no captured table {table} in {name}", hint=f"captured: {', '.join(names)}"
             )
-    with opened_source(config, name) as source:
-        source.prepare()
     wanted = dict.fromkeys(names, settings.first_copy)
     again: set[str] = set(copy_again or names) if copy_again is not None else set()
     started: set[str] = set()

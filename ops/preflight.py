@@ -3,7 +3,7 @@
 Invariant: nothing is written here; what is refused ends the start as one error that lists all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from ops.compose import opened_source, opened_target, source_config, target_config
 from ops.config import Config
@@ -23,7 +23,7 @@ def check_source(config: Config, name: str) -> tuple[list[Finding], list[Table]]
             return findings or [_finding(name, error)], []
 
 
-def check_target(config: Config, name: str, tables: list[Table]) -> list[Finding]:
+def check_target(config: Config, name: str, tables: Sequence[Table]) -> list[Finding]:
     """What the target says against receiving these tables."""
     with opened_target(config, name) as target:
         try:
@@ -49,7 +49,7 @@ def check_all(
     return findings
 
 
-def refuse(findings: dict[str, list[Finding]]) -> None:
+def refuse(findings: Mapping[str, Sequence[Finding]]) -> None:
     """Raise one Misconfigured that lists every refused finding; warnings pass."""
     refused = [(name, f) for name, found in findings.items() for f in found if f.refused]
     if not refused:

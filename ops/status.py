@@ -4,15 +4,19 @@ A lag here is never "idle, so caught up": it is computed from commits that were 
 none is known. Nothing is written, and one database that is away does not hide the others.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 
 from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
-from schemas.change import Offset, Position
+from schemas.change import Batch, Offset, Position
 from schemas.errors import HeadwaterError
 from transport.log import Log
 from transport.record import Checkpoint
+
+PATIENCE_S = 2.0
+"""A running capture brings the place where an idle source stands into the log within a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +41,8 @@ class TargetStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceStatus:
-    """lag_s: 0 when the log holds the source's present end, else the age (by the source's clock)
-    of the newest commit in the log.
+    """lag_s: 0 when the log holds, or within PATIENCE_S gets, all that the source had when asked;
+    else the age (by the source's clock) of the newest commit in the log.
 
     The age of the oldest commit that is *not* in the log cannot be known without reading it: after
     a quiet time, lag_s overstates until the next commit arrives. None: no commit with a time yet.
@@ -90,11 +94,14 @@ def target_status(config: Config, name: str) -> TargetStatus:
 def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]) -> SourceStatus:
     """How far one source's log is behind the source; reads the log from the furthest target on."""
     try:
-        with opened_log(config, name) as log:
-            end = _newest(config, name, log, targets)
-        with opened_source(config, name) as source:
+        after, committed_at = _furthest(config, name, targets)
+        with opened_source(config, name) as source, opened_log(config, name) as log:
             now_position, now = source.now()
-            is_there = end.position is not None and source.reached(now_position, end.position)
+
+            def is_there(position: Position | None) -> bool:
+                return position is not None and source.reached(now_position, position)
+
+            end = _end(log, after, committed_at, until=is_there)
     except HeadwaterError as error:
         return SourceStatus(source=name, error=str(error))
     return SourceStatus(
@@ -102,7 +109,7 @@ def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]
         position=end.position,
         source_position=now_position,
         committed_at=end.committed_at,
-        lag_s=0.0 if is_there else _seconds(now, end.committed_at),
+        lag_s=0.0 if is_there(end.position) else _seconds(now, end.committed_at),
     )
 
 
@@ -113,27 +120,48 @@ def statuses(config: Config) -> tuple[list[SourceStatus], list[TargetStatus]]:
     return sources, list(targets.values())
 
 
-def _newest(config: Config, source: str, log: Log, targets: Mapping[str, TargetStatus]) -> _End:
+def _furthest(
+    config: Config, source: str, targets: Mapping[str, TargetStatus]
+) -> tuple[Offset | None, int | None]:
+    """From where the log need be read, and the newest commit before: where its first target is."""
     known = [t for t in targets.values() if t.source == source and t.batch is not None]
     furthest = max(known, key=lambda t: t.batch or 0, default=None)
     if furthest is None:
-        return _end(log, None, None)
+        return None, None
     with opened_target(config, furthest.target) as target:
-        return _end(log, target.checkpoint(), furthest.committed_at)
+        applied = target.applied()
+    return (applied.offset, applied.committed_at) if applied else (None, None)
 
 
-def _end(log: Log, after: Offset | None, committed_at: int | None) -> _End:
-    """Read the records, not the rows, from a checkpoint to the log's end."""
+def _end(
+    log: Log,
+    after: Offset | None,
+    committed_at: int | None,
+    *,
+    until: Callable[[Position | None], bool] | None = None,
+) -> _End:
+    """Read the records, not the rows, to the log's end; with `until`, wait PATIENCE_S for it."""
     span = log.span()
     if span is None:
         return _End(position=None, batches=0, committed_at=committed_at)
     batches = 0
     position = Checkpoint.loads(span[1]).position
+    deadline = monotonic() + PATIENCE_S
+
+    def note(batch: Batch) -> None:
+        nonlocal after, batches, position, committed_at
+        after, position, batches = batch.offset, batch.position, batches + 1
+        committed_at = batch.committed_at or committed_at
+
     for batch in log.read(after, follow=False):
         if batch is not None:
-            batches += 1
-            position = batch.position
-            committed_at = batch.committed_at or committed_at
+            note(batch)
+    if until is not None and not until(position):
+        for batch in log.read(after, follow=True):
+            if batch is not None:
+                note(batch)
+            if until(position) or monotonic() > deadline:
+                break
     return _End(position=position, batches=batches, committed_at=committed_at)
 
 
