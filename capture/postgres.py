@@ -1,0 +1,188 @@
+"""PostgreSQL as a source: logical decoding with pgoutput, one slot and one publication.
+
+Each part has a file: postgres_wal (the connection), pgoutput (its messages), postgres_rows and
+postgres_stream (rows and batches), postgres_slot (may we go on here), postgres_tables and
+postgres_catalog (descriptions), postgres_chunk, postgres_checks, postgres_prepare. Here they meet.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from capture import (
+    pgoutput,
+    postgres_checks,
+    postgres_chunk,
+    postgres_prepare,
+    postgres_slot,
+    postgres_tables,
+)
+from capture.postgres_rows import RelationRows
+from capture.postgres_session import Session, conninfo
+from capture.postgres_stream import Assembler, follow
+from capture.postgres_wal import Wal
+from capture.source import Chunk
+from schemas.change import Commit, Piece, Position, Stamp
+from schemas.errors import HeadwaterError, Misconfigured
+from schemas.finding import Finding
+from schemas.selection import Selection
+from schemas.table import Table
+
+
+class PostgresSource:
+    """One database's committed changes (contract: capture/source.py). Positions: postgres_slot."""
+
+    connector = "postgresql"
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        selection: Selection,
+        *,
+        slot: str | None = None,
+        publication: str | None = None,
+        batch_rows: int = 10_000,
+        batch_bytes: int = 8 << 20,
+        auto_prepare: bool = False,
+        connect: Callable[[str, str], Wal] = Wal,
+    ) -> None:
+        """slot, publication: `headwater_<name>` by default, in the letters PostgreSQL allows.
+
+        auto_prepare: a stream that starts anew prepares first. connect: for tests of what the
+        connection does.
+        """
+        self.name = name
+        own = re.sub(r"[^a-z0-9_]", "_", f"headwater_{name}".lower())[:63]
+        self._slot = slot or own
+        self._publication = publication or own
+        if not re.fullmatch(r"[a-z0-9_]{1,63}", self._slot):
+            raise Misconfigured(
+                f"cannot use {self._slot!r} as the name of a slot",
+                hint="use lower-case letters, digits and underscores, 63 at most",
+            )
+        self._url, self._selection = url, selection
+        self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
+        self._auto_prepare, self._connect = auto_prepare, connect
+        self._session = Session(url, name)
+        self._server: postgres_slot.Server | None = None
+        self._wal: Wal | None = None
+
+    def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
+        """See Source.stream. `after=None` starts at the slot's own place, where prepare made it.
+
+        A slot that another process reads is Transient: after a kill its sender may live for a
+        moment, and a rival capture is fenced by the log, whose claim this process already holds.
+        """
+        if after is None and self._auto_prepare:
+            self.prepare()
+        server = self._server = postgres_slot.server(self._session)
+        slot = postgres_slot.find(self._session, self._slot)
+        start = postgres_slot.start_of(self._slot, slot, server, after)
+        if postgres_prepare.published(self._session, self._publication) is None:
+            raise Misconfigured(
+                f"found no publication {self._publication}",
+                hint="run headwater prepare for this source",
+            )
+        # Before the slot is taken: a slot still held then counts as a stream that broke off.
+        yield Piece(
+            run=stamp.draw(), commit=Commit(position=server.position(start), committed_at=None)
+        )
+        describer = postgres_tables.Describer(self._session, self._selection)
+
+        def relation(message: pgoutput.Relation) -> RelationRows | None:
+            found = describer.described(message)
+            return RelationRows(found.table, found.taken, message.columns) if found else None
+
+        wal = self._connect(conninfo(self._url, self.name, replication=True), self._slot)
+        try:
+            wal.start(start, self._publication)
+            self._wal = wal
+            assembler = Assembler(
+                source=self.name,
+                stamp=stamp,
+                after=start,
+                recent_xid=server.recent_xid,
+                position=server.position,
+                relation=relation,
+                answer=wal.answer,
+                batch_rows=self._batch_rows,
+                batch_bytes=self._batch_bytes,
+            )
+            yield from follow(wal, assembler)
+        finally:
+            self._release(wal)
+
+    def ack(self, position: Position) -> None:
+        """See Source.ack; the server hears of it at once."""
+        if self._wal is not None:
+            self._wal.acknowledge(postgres_slot.lsn_of(position))
+
+    def describe(self) -> Sequence[Table]:
+        """See Source.describe; unlogged and temporary tables write no log and are left out."""
+        return [
+            postgres_tables.from_catalog(self._selection, relation)
+            for relation in postgres_prepare.selected(self._session, self._selection)
+        ]
+
+    def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
+        """See Source.chunk; a chunk also writes one empty commit record (postgres_chunk.nudge)."""
+        chunk = postgres_chunk.read(self._session, self._known_server(), table, after_key, limit)
+        postgres_chunk.nudge(self._session)
+        return chunk
+
+    def sees(self, seen: str, marks: Sequence[str]) -> bool:
+        """See Source.sees; marks are 64-bit transaction ids, `seen` is a snapshot's text."""
+        return postgres_chunk.sees(seen, marks)
+
+    def reached(self, high: Position, position: Position) -> bool:
+        """See Source.reached."""
+        return postgres_slot.lsn_of(position) >= postgres_slot.lsn_of(high)
+
+    def check(self) -> list[Finding]:
+        """See Source.check."""
+        return postgres_checks.findings(
+            self._session, self._selection, self._slot, self._publication
+        )
+
+    def prepare(self, *, dry_run: bool = False) -> list[str]:
+        """See Source.prepare: publication, replica identities, slot, as far as they are missing."""
+        plan = postgres_prepare.plan(self._session, self._selection, self._slot, self._publication)
+        return self._run(plan, dry_run=dry_run)
+
+    def drop(self, *, dry_run: bool = False) -> list[str]:
+        """See Source.drop; tables keep their replica identity, which other readers may rely on."""
+        plan = postgres_prepare.plan_drop(self._session, self._slot, self._publication)
+        return self._run(plan, dry_run=dry_run)
+
+    def now(self) -> tuple[Position, int]:
+        """See Source.now. The stream of an idle server passes this place by a keepalive."""
+        lsn, clock = postgres_chunk.end(self._session)
+        postgres_chunk.nudge(self._session)
+        return self._known_server().position(lsn), clock
+
+    def close(self) -> None:
+        """See Source.close."""
+        if self._wal is not None:
+            self._wal.close()
+            self._wal = None
+        self._session.close()
+
+    def _run(self, statements: list[str], *, dry_run: bool) -> list[str]:
+        if not dry_run:
+            for statement in statements:
+                self._session.query(statement)
+        return statements
+
+    def _known_server(self) -> postgres_slot.Server:
+        if self._server is None:
+            self._server = postgres_slot.server(self._session)
+        return self._server
+
+    def _release(self, wal: Wal) -> None:
+        """Close the connection and see the sender's process end, so that the slot is free after."""
+        wal.close()
+        self._wal = None
+        with suppress(HeadwaterError):
+            self._session.query("SELECT pg_catalog.pg_terminate_backend(%s, 5000)", wal.pid)

@@ -1,0 +1,133 @@
+"""An ordinary connection to a PostgreSQL source: how it is opened, and what its errors mean here.
+
+Opened at the first statement and again after it broke. It never writes a row of the user's.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import make_dsn
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.engine import make_url
+
+from capture.postgres_errors import connection_error, first_line
+from schemas.errors import HeadwaterError, Misconfigured, Transient
+from schemas.postgres_text import SESSION
+
+quoted: Callable[[str], str] = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
+"""A name as SQL text, in quotes where it needs them."""
+
+_SETTINGS = {
+    "search_path": "",  # type names are then printed with their schema
+    "row_security": "off",  # a policy that hides rows becomes an error
+    "default_transaction_isolation": "read committed",
+}
+_WAL_SETTINGS = {
+    # A log that takes no rows for minutes must hold the server's sender back, not end it. That a
+    # dead capture still frees the slot is left to TCP keepalives, which the kernel answers.
+    "wal_sender_timeout": "0",
+    "tcp_keepalives_idle": "60",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "6",
+}
+_TRANSIENT_CLASSES = ("08", "53", "57")
+_TRANSIENT_STATES = ("40001", "40P01", "55P03")
+
+
+def conninfo(url: str, name: str, *, replication: bool = False) -> str:
+    """A libpq connection string for `url`, with the settings that every session of ours needs."""
+    parsed = make_url(url)
+    given: dict[str, Any] = parsed.translate_connect_args(username="user", database="dbname")
+    given |= {k: v for k, v in parsed.query.items() if isinstance(v, str)}
+    settings = {k: v for k, v in SESSION.items() if k != "client_encoding"}
+    settings |= _WAL_SETTINGS if replication else _SETTINGS
+    options = " ".join(f"-c {k}={v.replace(' ', chr(92) + ' ')}" for k, v in settings.items())
+    given["options"] = f"{given.get('options', '')} {options}".strip()
+    given.setdefault("connect_timeout", "10")
+    given |= {"client_encoding": "UTF8", "application_name": f"headwater {name}"}
+    if replication:
+        given["replication"] = "database"
+    return str(make_dsn(**given))
+
+
+class Session:
+    """One autocommit connection; every method raises schemas.errors for what drivers report."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self._conninfo = conninfo(url, name)
+        self._connection: Any = None
+
+    def query(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows."""
+        with self._cursor() as cursor:
+            cursor.execute(sql, params or None)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def one(self, sql: str, *params: object) -> Any:
+        """The first column of the first row; None where there is no row."""
+        rows = self.query(sql, *params)
+        return rows[0][0] if rows else None
+
+    def copy(self, sql: str) -> bytes:
+        """The output of COPY (sql) TO STDOUT, in COPY's text format."""
+        out = io.BytesIO()
+        with self._cursor() as cursor:
+            cursor.copy_expert(f"COPY ({sql}) TO STDOUT", out)
+        return out.getvalue()
+
+    def literal(self, text: str) -> str:
+        """The text as an SQL literal, for statements that take no parameters."""
+        with self._cursor() as cursor:
+            return str(cursor.mogrify("%s", (text,)).decode())
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """A read-only transaction whose statements all see what its first one saw."""
+        self.query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield
+            self.query("COMMIT")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the connection; idempotent, and the next statement opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        try:
+            if self._connection is None:
+                self._connection = psycopg2.connect(self._conninfo)
+                self._connection.autocommit = True
+            with self._connection.cursor() as cursor:
+                yield cursor
+        except psycopg2.Error as error:
+            mapped = _mapped(error, connected=self._connection is not None)
+            if mapped is None:
+                raise
+            self.close()
+            raise mapped from error
+
+
+def _mapped(error: psycopg2.Error, *, connected: bool) -> HeadwaterError | None:
+    state = error.pgcode or ""
+    if not connected:
+        return connection_error(str(error))
+    text = first_line(str(error))
+    lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not state
+    if lost or state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES:
+        return Transient(f"lost the connection to PostgreSQL: {text}")
+    if state == "42501":
+        return Misconfigured(
+            f"was not allowed by PostgreSQL: {text}", hint="grant it to the source's user"
+        )
+    if state in ("42P01", "42703"):
+        return Transient(f"found a table changed since it was described: {text}")
+    return None
