@@ -60,7 +60,7 @@ def load(flow: Pipeline, tool: Tool) -> list[Worker]:
     with tool.start(SECONDS) as generator:
         try:
             for after_s in KILLED_AFTER_S:
-                until(lambda after_s=after_s: time.monotonic() - begun > after_s, "the next crash")
+                until_s(begun + after_s)
                 for worker in workers:
                     worker.alive()
                     worker.kill()
@@ -70,6 +70,11 @@ def load(flow: Pipeline, tool: Tool) -> list[Worker]:
             generator.kill()
     assert generator.returncode == 0, said
     return workers
+
+
+def until_s(instant: float) -> None:
+    """Let the load go on until an instant of the monotonic clock."""
+    until(lambda: time.monotonic() > instant, "the next crash")
 
 
 def drain(flow: Pipeline, tool: Tool, workers: list[Worker]) -> None:

@@ -103,9 +103,9 @@ class Pipeline:
         self.source_settings |= source_settings
         document = {
             "log": self.log,
-            "sources": {self.name: {"url": _url(self.source), **self.source_settings}},
+            "sources": {self.name: {"url": user_url(self.source), **self.source_settings}},
             "targets": {
-                name: {"url": _url(db), "source": self.name, **_mapped(self.source, db)}
+                name: {"url": user_url(db), "source": self.name, **_mapped(self.source, db)}
                 | self.target_settings
                 for name, db in self.targets.items()
             },
@@ -181,7 +181,8 @@ def pipeline(
         made.close()
 
 
-def _url(database: Database) -> str:
+def user_url(database: Database) -> str:
+    """The URL as a user of that server would write it."""
     return database.url.replace("mysql://", f"{scheme(database)}://", 1)
 
 

@@ -39,9 +39,11 @@ def test_of_two_at_once_one_ends_fenced_and_nothing_of_it_counts(
     with pipeline(tmp_path, kafka_prefix, origin, {"mirror": target}, server) as flow:
         prepare_all(flow.config, [kafka_prefix], ["mirror"])
         watch(target)
-        both = {"captures": flow.capture, "applies": lambda: flow.apply("mirror")}
-        make = both.pop(rivals)
-        other = next(iter(both.values()))()
+
+        def make() -> Worker:
+            return flow.capture() if rivals == "captures" else flow.apply("mirror")
+
+        other = flow.apply("mirror") if rivals == "captures" else flow.capture()
         first = make()
         arrive(workload, target, [first, other])
         first.process.send_signal(signal.SIGSTOP)

@@ -1,0 +1,108 @@
+"""Source, log in memory and target in this process, moved step by step: for tests of one part.
+
+The command's own processes are in pipeline.py. Invariant: `catch_up` returns when the target has
+applied everything that was committed in the source before the call.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+
+from apply.loop import apply
+from apply.target import Placement, Target
+from capture.snapshot import with_first_copies
+from capture.source import Source
+from ops.compose import opened_source, opened_target
+from ops.config import Config
+from ops.verify import verify
+from ops.verify_report import Report
+from tests.faults.pipeline import schema_of, user_url
+from tests.services.database import Database
+from transport.log import Log
+from transport.memory import MemoryLog, MemoryStore
+
+
+@dataclass(slots=True)
+class Replica:
+    """Both sides and the log between them."""
+
+    source: Source
+    log: Log
+    target: Target
+    placement: Placement
+    chunk_rows: int = 3
+    copies: dict[str, bool] = field(default_factory=dict)
+
+    def capture(self) -> None:
+        """Copy into the log what the source has committed by now, first copies included."""
+        opened = self.log.open()
+        high = self.source.now()[0]
+        done = {name: bool(state["done"]) for name, state in opened.progress.items()}
+        wanted = {t.full_name: "rows" for t in self.source.describe()}
+        pieces = with_first_copies(self.source, opened, wanted, chunk_rows=self.chunk_rows)  # type: ignore[arg-type]
+        for piece in pieces:
+            self.log.append(piece)
+            commit = piece.commit
+            if commit is None:
+                continue
+            if commit.progress is not None:
+                done = {name: bool(state["done"]) for name, state in commit.progress.items()}
+            if all(done.values()) and self.source.reached(high, commit.position):
+                break
+        accepted = self.log.flush()
+        if accepted is not None:
+            self.source.ack(accepted)
+        pieces.close()  # type: ignore[attr-defined]
+
+    def apply(self) -> None:
+        """Apply the log to its end."""
+        apply(self.log, self.target, follow=False)
+
+    def catch_up(self) -> None:
+        """Capture, then apply."""
+        self.capture()
+        self.apply()
+
+    def verify(self, *, moving: bool = True, values: bool = False) -> Report:
+        """Compare; with `moving` the pipeline goes on whenever the comparison waits for it."""
+
+        def pause(seconds: float) -> None:
+            if moving:
+                self.catch_up()
+
+        return verify(
+            self.source,
+            self.target,
+            self.placement,
+            timeout_s=60 if moving else 0,
+            values=values,
+            pause=pause,
+        )
+
+
+@contextmanager
+def replica(
+    name: str, source: Database, target: Database, **target_settings: object
+) -> Iterator[Replica]:
+    """Both sides set up as `headwater prepare` does, and a log that holds nothing yet."""
+    config = Config.model_validate(
+        {
+            "sources": {name: {"url": user_url(source)}},
+            "targets": {
+                "mirror": {
+                    "url": user_url(target),
+                    "source": name,
+                    "schemas": {schema_of(source): schema_of(target)},
+                    **target_settings,
+                }
+            },
+        }
+    )
+    with (
+        opened_source(config, name) as opened,
+        opened_target(config, "mirror") as mirror,
+        closing(MemoryLog(name, MemoryStore())) as log,
+    ):
+        opened.prepare()
+        mirror.prepare(opened.describe())
+        yield Replica(opened, log, mirror, config.targets["mirror"].placement)
