@@ -10,15 +10,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from schemas.change import Batch, Commit, Offset, Piece, Position, Progress, Rows, Truncate
 from schemas.codec import Envelope, encode_seed
 from schemas.kinds import Kind
 from schemas.table import Column, Table
+from tests.services.server import Server
+from transport.kafka import KafkaLog
+from transport.kafka_commits import Commits
+from transport.kafka_options import Options
 from transport.local import LocalLog, Store
 from transport.log import Log, Opened
 from transport.memory import MemoryLog, MemoryStore
-from transport.record import Entry
+from transport.record import Entry, Record
 from transport.sqlite import SqliteLog, SqliteStream
 
 
@@ -73,9 +79,61 @@ def sqlite(request: pytest.FixtureRequest) -> Place:
     return _local(lambda: closing(SqliteLog(path, "shop")), lambda: inspector)
 
 
+def kafka(request: pytest.FixtureRequest) -> Place:
+    """A log in the test run's broker, its topics named for this test alone."""
+    server: Server = request.getfixturevalue("kafka")
+    source: str = request.getfixturevalue("kafka_prefix")
+    client: dict[str, Any] = {"bootstrap.servers": server.address, "log_level": 0}
+
+    def connect() -> Log:
+        log = KafkaLog(server.address, source, partitions=3)
+        request.addfinalizer(log.close)
+        return log
+
+    def entries() -> list[tuple[int, Entry]]:
+        commits = Commits(Options(server.address, {}), source, f"{source}.commits")
+        try:
+            return list(commits.between(*commits.bounds()))
+        finally:
+            commits.close()
+
+    def inject(entry: Entry) -> int:
+        offsets: list[int | None] = []
+        producer = Producer(client)
+        producer.produce(
+            f"{source}.commits",
+            entry.dumps(),
+            on_delivery=lambda error, message: offsets.append(message.offset()),
+        )
+        assert producer.flush(30) == 0
+        assert offsets[0] is not None
+        return offsets[0]
+
+    def trim() -> None:
+        kept = [(offset, entry) for offset, entry in entries() if isinstance(entry, Record)][-2:]
+        heads = {(f"{source}.commits", 0): kept[0][0]} | {
+            (topic, partition): span.first
+            for _, record in reversed(kept)
+            for topic, parts in record.spans.items()
+            for partition, span in parts.items()
+        }
+        admin = AdminClient(client)
+        deleted = admin.delete_records(
+            [TopicPartition(*place, offset) for place, offset in heads.items()]
+        )
+        for done in deleted.values():
+            done.result(30)
+
+    def renew() -> None:
+        connect().drop()
+
+    return Place(connect=connect, entries=entries, inject=inject, trim=trim, renew=renew)
+
+
 FACTORIES: dict[str, Callable[[pytest.FixtureRequest], Place]] = {
     "memory": memory,
     "sqlite": sqlite,
+    "kafka": kafka,
 }
 
 

@@ -1,0 +1,252 @@
+"""The log in Kafka: a topic for each table, one for commit records (design.md §4, log-protocol.md).
+
+Here the parts meet: topics (kafka_topics), the capture's side (kafka_writer) and the readers'
+(kafka_commits, kafka_rows). Invariant: what is read is what transport/chain.py accepts, whole, and
+no Kafka transaction is needed for it.
+"""
+
+from collections.abc import Iterator, Mapping
+from time import monotonic
+from types import MappingProxyType
+
+from schemas.change import Batch, Offset, Piece, Position, Rows
+from schemas.errors import Misconfigured, Operator
+from transport.batch import StoredBatch
+from transport.chain import Chain, before, resume
+from transport.chain import follow as follow_entry
+from transport.kafka_commits import Commits
+from transport.kafka_descriptions import Descriptions
+from transport.kafka_options import Options, Value
+from transport.kafka_rows import RowReader
+from transport.kafka_runs import Runs
+from transport.kafka_topics import Names, Topics, Wanted
+from transport.kafka_writer import Writer, replaced
+from transport.log import Opened
+from transport.record import Checkpoint, Record
+
+IDLE_S = 1.0
+LOOK_S = 10.0
+"""While nothing comes, a reader asks this often whether this is still the same log."""
+ATTEMPTS = 3
+
+
+class KafkaLog:
+    """Implements transport.log.Log. `servers` is host:port, several with commas between them.
+
+    options: settings of librdkafka by its names (kafka_options lists those that are taken).
+    """
+
+    def __init__(
+        self,
+        servers: str,
+        source_name: str,
+        *,
+        partitions: int = 6,
+        replication: int = 1,
+        retention_s: int = 7 * 24 * 3600,
+        max_record_bytes: int = 8 << 20,
+        options: Mapping[str, Value] = MappingProxyType({}),
+    ) -> None:
+        if min(partitions, replication) < 1 or retention_s < 60 or max_record_bytes < 10_000:
+            raise Misconfigured(
+                "cannot create topics so small",
+                hint="at least: partitions 1, replication 1, retention_s 60, max_record_bytes 1e4",
+            )
+        self._options = Options(servers, options)
+        self._names = Names(source_name)
+        self._wanted = Wanted(
+            partitions=partitions,
+            replication=replication,
+            retention_s=retention_s,
+            max_record_bytes=max_record_bytes,
+        )
+        self._open_topics: Topics | None = None
+        self._writer: Writer | None = None
+        self._reader: RowReader | None = None
+        self._spans: Commits | None = None
+        self._descriptions = Descriptions(self._options, self._names)
+        self._incarnation: str | None = None
+        self._attempts = 0
+        self._failed_from: Position | None = None
+
+    def open(self) -> Opened:
+        self._end_claim()
+        self._writer = writer = Writer(
+            self._options,
+            self._names,
+            self._topics(),
+            max_record_bytes=self._wanted.max_record_bytes,
+        )
+        if self._incarnation not in (None, writer.incarnation):
+            raise replaced(self._names.commits)
+        self._incarnation = writer.incarnation
+        return writer.claim()
+
+    def append(self, piece: Piece) -> None:
+        self._claimed().append(piece)
+
+    def accepted(self) -> Position | None:
+        return self._claimed().accepted()
+
+    def flush(self) -> Position | None:
+        return self._claimed().flush()
+
+    def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
+        commits = self._commits()
+        try:
+            yield from self._read(commits, after, follow)
+        finally:
+            commits.close()
+
+    def _read(self, commits: Commits, after: Offset | None, follow: bool) -> Iterator[Batch | None]:
+        checkpoint = None if after is None else Checkpoint.loads(after)
+        while (started := self._start(commits, checkpoint)) is None:
+            if not follow:
+                return
+            # Nothing is in the log that counts yet: the first claim and record are still to come.
+            commits.next(IDLE_S)
+            yield None
+        chain, incarnation = started
+        if checkpoint is None and chain.record is not None:
+            yield self._batch(chain, chain.record, incarnation)
+        newest = commits.bounds()[1]
+        at = -1 if chain.offset is None else chain.offset
+        commits.seek(at + 1)
+        looked_at = monotonic()
+        while follow or at < newest:
+            found = commits.next(IDLE_S)
+            if found is None:
+                if monotonic() - looked_at > LOOK_S:
+                    looked_at = monotonic()
+                    if self._topics().incarnation() != incarnation:
+                        raise replaced(self._names.commits)
+                if follow:
+                    yield None
+                continue
+            at, entry = found
+            record = follow_entry(chain, at, entry)
+            if record is not None:
+                yield self._batch(chain, record, incarnation)
+                looked_at = monotonic()
+            if at >= newest and not follow:
+                newest = commits.bounds()[1]
+
+    def _start(self, commits: Commits, checkpoint: Checkpoint | None) -> tuple[Chain, str] | None:
+        """The chain to go on with, and the log's incarnation; None while there is nothing to begin
+        with.
+        """
+        incarnation = self._topics().incarnation()
+        if checkpoint is None:
+            if incarnation is None or (chain := commits.oldest()) is None:
+                return None
+            return chain, incarnation
+        if incarnation is None:
+            raise replaced(self._names.commits)
+        oldest, newest = commits.bounds()
+        entry = None
+        if oldest <= checkpoint.offset <= newest:
+            _, entry = next(commits.between(checkpoint.offset, checkpoint.offset))
+        chain = resume(
+            checkpoint, incarnation=incarnation, oldest=oldest, newest=newest, entry=entry
+        )
+        return chain, incarnation
+
+    def _batch(self, chain: Chain, record: Record, incarnation: str) -> StoredBatch:
+        loaded: list[Runs] = []
+
+        def fetch() -> Iterator[Rows]:
+            if not loaded:
+                loaded.append(self._rows().load(record))
+            return loaded[0].read()
+
+        return StoredBatch(record=record, offset=_after(chain, record, incarnation), fetch=fetch)
+
+    def span(self) -> tuple[Offset, Offset] | None:
+        incarnation = self._topics().incarnation()
+        if incarnation is None:
+            return None
+        commits = self._commits()
+        try:
+            oldest, newest = commits.bounds()
+            first = self._oldest_record(commits, newest)
+            if first is None:
+                return None
+            end, _ = commits.newest()
+            if end.record is None:
+                return None
+            start = before(first, incarnation=incarnation, oldest=oldest)
+            return start.dumps(), _after(end, end.record, incarnation)
+        finally:
+            commits.close()
+
+    def _oldest_record(self, commits: Commits, newest: int) -> Record | None:
+        chain = commits.oldest()
+        if chain is None or chain.record is not None:
+            return None if chain is None else chain.record
+        for offset, entry in commits.between(0, newest):
+            chain.take(offset, entry)
+            if chain.record is not None:
+                return chain.record
+        return None
+
+    def drop(self) -> list[str]:
+        topics = self._topics()
+        described = self._descriptions.topics() if topics.holds(self._names.schemas) else []
+        dropped = topics.drop(described)
+        self.close()
+        self._incarnation = None
+        return dropped
+
+    def close(self) -> None:
+        for part in (self._writer, self._reader, self._spans, self._open_topics):
+            if part is not None:
+                part.close()
+        self._writer = self._reader = self._spans = self._open_topics = None
+        self._descriptions = Descriptions(self._options, self._names)
+
+    def _end_claim(self) -> None:
+        """Close the last claim; raises Operator at the third that failed from one position."""
+        last, self._writer = self._writer, None
+        if last is None:
+            return
+        last.close()
+        position, orphan_bytes = last.unfinished()
+        if not last.has_failed or not orphan_bytes:
+            return
+        self._attempts = self._attempts + 1 if position == self._failed_from else 1
+        self._failed_from = position
+        if self._attempts >= ATTEMPTS:
+            self._attempts = 0
+            raise Operator(
+                f"failed {ATTEMPTS} times to write the batch after {position or 'the start'}, "
+                f"the last time {orphan_bytes} bytes of it",
+                hint="check the brokers' logs and free space: rows that no record names stay until "
+                "retention takes them",
+            )
+
+    def _topics(self) -> Topics:
+        if self._open_topics is None:
+            self._open_topics = Topics(self._options, self._names, self._wanted)
+        return self._open_topics
+
+    def _claimed(self) -> Writer:
+        if self._writer is None:
+            raise Operator("wrote to a log that is not open", hint="open the log first")
+        return self._writer
+
+    def _rows(self) -> RowReader:
+        if self._reader is None:
+            self._spans = self._commits()
+            self._reader = RowReader(
+                self._options, self._names.source, self._spans, self._descriptions
+            )
+        return self._reader
+
+    def _commits(self) -> Commits:
+        return Commits(self._options, self._names.source, self._names.commits)
+
+
+def _after(chain: Chain, record: Record, incarnation: str) -> Offset:
+    """The place just after the chain's newest record."""
+    assert chain.offset is not None, "a record was accepted"
+    return Checkpoint.after(record, incarnation=incarnation, offset=chain.offset).dumps()
