@@ -100,7 +100,7 @@ def snapshot(
     if json:
         show.as_json({"source": source, **copied})
     else:
-        print(f"copied {copied['rows']:,} rows of {copied['tables']} tables")
+        print(f"copied {copied['rows']:,} rows in {copied['tables']} tables")
 
 
 def _chosen(

@@ -78,7 +78,7 @@ def _source(name: str, settings: SourceConfig) -> Source:
             settings.url,
             settings.selection,
             server_id=settings.server_id,
-            cascades=settings.cascades,
+            accept_cascades=settings.cascades == "accept",
             **common,
         )
     from capture.postgres import PostgresSource

@@ -112,7 +112,7 @@ class SourceConfig(_Model):
     server_id: PositiveInt | None = Field(
         default=None,
         description="MySQL and MariaDB: the replica's number, unique among all replicas "
-        "(default: chosen from the name)",
+        "(default: drawn at each start)",
     )
     slot: str | None = Field(
         default=None, description="PostgreSQL: the replication slot (default: headwater_NAME)"
