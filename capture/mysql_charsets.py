@@ -32,9 +32,11 @@ _CODECS = {
     "eucjpms": "euc_jp",
 }
 _CORRECTIONS = {
-    "sjis": {"＼": "\\"},
-    "ujis": {"＼": "\\"},
-    "eucjpms": {"〜": "～", "‖": "∥", "−": "－", "¢": "￠", "£": "￡", "¬": "￢"},
+    "sjis": {"\uff3c": "\\"},
+    "ujis": {"\uff3c": "\\"},
+    "eucjpms": dict(
+        zip("\u301c\u2016\u2212\xa2\xa3\xac", "\uff5e\u2225\uff0d\uffe0\uffe1\uffe2", strict=True)
+    ),
 }
 
 Query = Callable[[str], list[tuple[Any, ...]]]

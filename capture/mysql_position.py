@@ -9,6 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import pymysql
+
 from capture.binlog import Event, Type, gtid, maria_gtid
 from capture.binlog_gtid import GtidList, GtidSet
 from schemas.change import Position
@@ -313,8 +315,6 @@ def log_files(cursor: Any) -> str:
 
 
 def _log_end(cursor: Any) -> tuple[str, int]:
-    import pymysql
-
     try:
         cursor.execute("SHOW BINARY LOG STATUS")  # MySQL 8.2 and later
     except pymysql.err.ProgrammingError:

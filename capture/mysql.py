@@ -1,0 +1,196 @@
+"""MySQL and MariaDB as a source: the binlog as a stream, tables by chunks, preflight.
+
+python-mysql-replication makes the handshake and the dump request; it never reads, so its silent
+reconnection (which would ask from the original position again) cannot happen.
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pymysqlreplication import BinLogStreamReader
+
+from capture.binlog_packets import Packets
+from capture.mysql_catalog import CatalogTable, read_catalog
+from capture.mysql_charsets import ServerCharsets
+from capture.mysql_checks import check
+from capture.mysql_chunk import read_chunk
+from capture.mysql_connection import connect, dump_settings, translated
+from capture.mysql_position import Flavour, detect
+from capture.mysql_stream import BEAT_S, BinlogStream
+from capture.mysql_tables import Descriptions, catalog_table
+from capture.source import Chunk
+from schemas.change import Commit, Piece, Position, Stamp
+from schemas.errors import HeadwaterError
+from schemas.finding import Finding
+from schemas.selection import Selection
+from schemas.table import Table
+
+
+class MySQLSource:
+    """One server's binlog and tables; MySQL 8 and 9, MariaDB 10.6 and later.
+
+    server_id: by which the server tells its replicas apart; drawn from a high range by default.
+    accept_cascades: the target's foreign keys act as the source's do, or verify is to report it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        selection: Selection,
+        *,
+        batch_rows: int = 10_000,
+        batch_bytes: int = 8 << 20,
+        server_id: int | None = None,
+        accept_cascades: bool = False,
+    ) -> None:
+        self.name = name
+        self._url, self._selection = url, selection
+        self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
+        # Far above what people number their servers with: two captures must never meet.
+        self._server_id = server_id or random.SystemRandom().randrange(1 << 31, 1 << 32)
+        self._accept_cascades = accept_cascades
+        self._connection: Any = None
+        self._raw: Any = None
+        self._detected: Flavour | None = None
+
+    @property
+    def connector(self) -> str:
+        """The family of the server, as envelopes name it; known after the first connection."""
+        return self._flavour.family
+
+    @property
+    def _flavour(self) -> Flavour:
+        if self._detected is None:
+            with self._cursor() as cursor:
+                self._detected = detect(cursor)
+        return self._detected
+
+    def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
+        """See capture/source.py."""
+        flavour = self._flavour
+        with self._cursor() as cursor:
+            if after is None:
+                start = flavour.now(cursor)
+            else:
+                start = after
+                flavour.verify(cursor, after)
+        if after is None:
+            yield Piece(run=stamp.draw(), commit=Commit(position=start, committed_at=None))
+        schemas = {t.schema for t in self._catalog()}
+        reader = BinLogStreamReader(
+            dump_settings(self._url),
+            self._server_id,
+            blocking=True,
+            slave_heartbeat=BEAT_S,
+            enable_logging=False,
+            **flavour.request(start),
+        )
+        try:
+            with translated("ask for the binlog"):
+                # Its one step of connecting: handshake, session settings, dump request.
+                reader._BinLogStreamReader__connect_to_stream()
+            charsets = ServerCharsets(self._query)
+            yield from BinlogStream(
+                Packets(reader._stream_connection._sock),
+                flavour.tracker(start),
+                Descriptions(self._look_up, flavour.family, self._selection, charsets),
+                connector=flavour.family,
+                source=self.name,
+                selection=self._selection,
+                charsets=charsets,
+                captured_schemas=schemas.__contains__,
+                stamp=stamp,
+                batch_rows=self._batch_rows,
+                batch_bytes=self._batch_bytes,
+            ).pieces()
+        finally:
+            dump = getattr(reader, "_stream_connection", None)
+            if dump is not None:
+                dump._force_close()  # a polite goodbye would wait for the server to read it
+
+    def ack(self, position: Position) -> None:
+        """The server keeps its binlog by time, not for us."""
+
+    def describe(self) -> Sequence[Table]:
+        """See capture/source.py."""
+        return [catalog_table(t, self.connector, self._selection) for t in self._catalog()]
+
+    def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
+        """See capture/source.py."""
+        flavour = self._flavour
+        with self._cursor() as cursor, self._bytes_cursor() as raw:
+            return read_chunk(flavour, cursor, raw, table, after_key, limit)
+
+    def sees(self, seen: str, marks: Sequence[str]) -> bool:
+        """See capture/source.py; of several marks the newest suffices, as each includes those
+        before.
+        """
+        return not marks or self._flavour.sees(seen, marks)
+
+    def reached(self, high: Position, position: Position) -> bool:
+        """See capture/source.py."""
+        return self._flavour.reached(high, position)
+
+    def check(self) -> list[Finding]:
+        """See capture/source.py."""
+        try:
+            tables = self._catalog()
+        except HeadwaterError as error:
+            return [Finding(where=self.name, problem=str(error), fix=error.hint)]
+        return check(self._query, tables, self._selection, accept_cascades=self._accept_cascades)
+
+    def prepare(self, *, dry_run: bool = False) -> list[str]:
+        """Nothing to set up: `check` says what the server's settings must be."""
+        return []
+
+    def drop(self, *, dry_run: bool = False) -> list[str]:
+        """Nothing was made in the source."""
+        return []
+
+    def now(self) -> tuple[Position, int]:
+        """See capture/source.py."""
+        with self._cursor() as cursor:
+            position = self._flavour.now(cursor)
+            cursor.execute("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)")
+            return position, int(cursor.fetchone()[0])
+
+    def close(self) -> None:
+        """See capture/source.py."""
+        for connection in (self._connection, self._raw):
+            if connection is not None:
+                connection._force_close()
+        self._connection = self._raw = None
+
+    def _catalog(self, only: tuple[str, str] | None = None) -> list[CatalogTable]:
+        return read_catalog(self._query, self.connector, self._selection.wants, only)
+
+    def _look_up(self, schema: str, name: str) -> CatalogTable | None:
+        return next(iter(self._catalog((schema, name))), None)
+
+    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+        with self._cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    @contextmanager
+    def _cursor(self) -> Iterator[Any]:
+        """A cursor on the connection for everything but the dump, opened anew after an error."""
+        if self._connection is None:
+            self._connection = connect(self._url)
+        try:
+            with translated("query the source"), self._connection.cursor() as cursor:
+                yield cursor
+        except BaseException:
+            self.close()
+            raise
+
+    @contextmanager
+    def _bytes_cursor(self) -> Iterator[Any]:
+        """A cursor that gives the text protocol's bytes as they are."""
+        if self._raw is None:
+            self._raw = connect(self._url, use_unicode=False, conv={})
+        with self._raw.cursor() as cursor:
+            yield cursor

@@ -1,0 +1,203 @@
+"""Table descriptions: from the catalog, and from the binlog with the catalog's hints.
+
+The binlog decides names, order and stored types. The catalog is of now, the binlog of its own
+moment: where both agree the description is the catalog's, to the letter; where they do not, single
+columns that still fit keep their hints, and a warning says so.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+
+from capture.binlog_columns import column_code
+from capture.binlog_kinds import Charsets, map_kinds
+from capture.binlog_rows import RowDecoder
+from capture.binlog_table import TableMap
+from capture.mysql_catalog import CatalogColumn, CatalogTable
+from schemas.errors import Misconfigured, Unsupported
+from schemas.kinds import Kind
+from schemas.selection import Selection
+from schemas.table import Column, Table
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """One table map of a captured table, ready to decode rows."""
+
+    table: Table
+    decoder: RowDecoder
+    column_count: int
+    shape: tuple[object, ...]
+    """Names and stored types: what cannot change without a statement in the log."""
+
+
+def catalog_table(found: CatalogTable, family: str, selection: Selection) -> Table:
+    """The description of a table as the catalog has it.
+
+    Raises Unsupported naming the first column that cannot be carried, Misconfigured without an
+    identity.
+    """
+    columns = []
+    for column in found.columns:
+        if not selection.wants_column(found.schema, found.name, column.name):
+            continue
+        if column.generated:
+            continue
+        if column.kind is None:
+            name = f"{found.full_name}.{column.name}"
+            raise Unsupported(
+                f"found column {name} of type {column.native}, which is not carried yet",
+                hint=f'exclude it: exclude_columns = ["{name}"]',
+            )
+        columns.append(_as_column(column, column.kind))
+    return _table(found, family, selection, columns, found.primary_key)
+
+
+def _as_column(column: CatalogColumn, kind: Kind) -> Column:
+    return Column(name=column.name, kind=kind, nullable=column.nullable, native=column.native)
+
+
+def _table(
+    found: CatalogTable,
+    family: str,
+    selection: Selection,
+    columns: Sequence[Column],
+    primary_key: tuple[str, ...],
+) -> Table:
+    names = {c.name for c in columns}
+    key = primary_key if names.issuperset(primary_key) else ()
+    return Table(
+        family=family,
+        schema=found.schema,
+        name=found.name,
+        columns=tuple(columns),
+        primary_key=key,
+        identity=selection.identity_of(found.schema, found.name, [c.name for c in columns], key),
+        uniques=tuple(u for u in found.uniques if names.issuperset(u)),
+        foreign_keys=tuple(f for f in found.foreign_keys if f.column in names),
+    )
+
+
+def described(
+    found: TableMap,
+    catalog: CatalogTable | None,
+    family: str,
+    selection: Selection,
+    charsets: Charsets,
+) -> Described:
+    """What a table map of a captured table is, and how its rows are read."""
+    schema, name = found.schema, found.name
+    current = {c.name: c for c in catalog.columns} if catalog is not None else {}
+    skipped = frozenset(
+        c.name
+        for c in found.columns
+        if not selection.wants_column(schema, name, c.name)
+        or (c.name in current and current[c.name].generated)
+    )
+    kinds = map_kinds(found, {n: c.kind for n, c in current.items()}, charsets, skipped)
+    table = _from_map(found, kinds, catalog, family, selection)
+    codes = [column_code(c, k, charsets) for c, k in zip(found.columns, kinds, strict=True)]
+    decoder = RowDecoder(
+        table.full_name,
+        [c.name for c in found.columns],
+        [c.nullable for c in found.columns],
+        codes,
+        table.identity,
+    )
+    shape = tuple(replace(c, labels=()) for c in found.columns)
+    return Described(table=table, decoder=decoder, column_count=len(found.columns), shape=shape)
+
+
+def _from_map(
+    found: TableMap,
+    kinds: Sequence[Kind | None],
+    catalog: CatalogTable | None,
+    family: str,
+    selection: Selection,
+) -> Table:
+    primary_key = tuple(found.columns[i].name for i in found.primary_key)
+    if catalog is not None and _agree(found, kinds, catalog, primary_key):
+        return catalog_table(catalog, family, selection)
+    log.warning(
+        "description_differs_from_catalog",
+        table=f"{found.schema}.{found.name}",
+        meaning="the binlog is from before a later ALTER or DROP: types that the binlog does not "
+        "tell apart (tinyint(1), UUID, JSON in MariaDB) are taken from columns that still fit",
+    )
+    hints = {c.name: c for c in catalog.columns} if catalog is not None else {}
+    columns = []
+    for column, kind in zip(found.columns, kinds, strict=True):
+        if kind is not None:
+            hint = hints.get(column.name)
+            native = hint.native if hint is not None and hint.kind == kind else ""
+            columns.append(
+                Column(name=column.name, kind=kind, nullable=column.nullable, native=native)
+            )
+    empty = CatalogTable(schema=found.schema, name=found.name)
+    return _table(catalog or empty, family, selection, columns, primary_key)
+
+
+def _agree(
+    found: TableMap,
+    kinds: Sequence[Kind | None],
+    catalog: CatalogTable,
+    primary_key: tuple[str, ...],
+) -> bool:
+    """Whether the catalog describes what the map does; a kind of None was skipped."""
+    return (
+        primary_key == catalog.primary_key
+        and [c.name for c in found.columns] == [c.name for c in catalog.columns]
+        and all(
+            kind is None or (kind == column.kind and mapped.nullable == column.nullable)
+            for mapped, kind, column in zip(found.columns, kinds, catalog.columns, strict=True)
+        )
+    )
+
+
+class Descriptions:
+    """Described tables by table map, each made once.
+
+    A map that differs from the table's last one without a statement between them that could explain
+    it (an ALTER with sql_log_bin = 0) is refused: rows may have changed unseen.
+    """
+
+    def __init__(
+        self,
+        look_up: Callable[[str, str], CatalogTable | None],
+        family: str,
+        selection: Selection,
+        charsets: Charsets,
+    ) -> None:
+        self._look_up, self._family = look_up, family
+        self._selection, self._charsets = selection, charsets
+        self._known: dict[bytes, Described] = {}
+        self._last: dict[str, Described] = {}
+
+    def get(self, content: bytes, parsed: Callable[[], TableMap]) -> Described:
+        """The description for a map's bytes."""
+        one = self._known.get(content)
+        if one is None:
+            found = parsed()
+            catalog = self._look_up(found.schema, found.name)
+            try:
+                one = described(found, catalog, self._family, self._selection, self._charsets)
+            except Misconfigured as error:
+                raise Misconfigured(f"{error} (in the binlog)", hint=error.hint) from error
+            self._known[content] = one
+        name = one.table.full_name
+        last = self._last.get(name)
+        if last is not None and last.shape != one.shape:
+            raise Unsupported(
+                f"found {name} altered without a statement in the binlog",
+                hint="it was altered with sql_log_bin = 0 or restored: copy the table anew",
+            )
+        self._last[name] = one
+        return one
+
+    def altered(self) -> None:
+        """A statement came that may change any description, and what the catalog says of it."""
+        self._last.clear()
+        self._known.clear()
