@@ -10,8 +10,8 @@ from ops import show
 from ops.compose import is_source, opened_log, opened_target
 from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
 from ops.peek import documents, newest_batches, next_batches
-from ops.status import statuses
-from schemas.errors import Misconfigured, Transient
+from ops.status import SourceStatus, TargetStatus, statuses
+from schemas.errors import Misconfigured
 
 
 def status(config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = False) -> None:
@@ -23,31 +23,34 @@ def status(config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = Fals
             {"sources": [asdict(s) for s in sources], "targets": [asdict(t) for t in targets]}
         )
     else:
-        show.table(
-            ("source", "log stands at", "source stands at", "newest commit", "lag s", "error"),
-            [
-                (
-                    s.source,
-                    s.position,
-                    s.source_position,
-                    show.instant(s.committed_at),
-                    s.lag_s,
-                    s.error,
-                )
-                for s in sources
-            ],
-        )
-        show.table(
-            ("target", "source", "stands at", "batch", "behind", "newest commit", "applied",
-             "rows", "lag s", "error"),
-            [
-                (t.target, t.source, t.position, t.batch, t.batches_behind,
-                 show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s, t.error)
-                for t in targets
-            ],
-        )  # fmt: skip
-    if any(s.error for s in sources) or any(t.error for t in targets):
-        raise typer.Exit(Transient.exit_code)
+        _print_status(sources, targets)
+    raise typer.Exit(next((s.exit_code for s in [*sources, *targets] if s.exit_code), 0))
+
+
+def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> None:
+    show.table(
+        ("source", "log stands at", "source stands at", "newest commit", "lag s", "error"),
+        [
+            (
+                s.source,
+                s.position,
+                s.source_position,
+                show.instant(s.committed_at),
+                s.lag_s,
+                s.error,
+            )
+            for s in sources
+        ],
+    )
+    show.table(
+        ("target", "source", "stands at", "batch", "behind", "newest commit", "applied", "rows",
+         "lag s", "error"),
+        [
+            (t.target, t.source, t.position, t.batch, t.batches_behind,
+             show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s, t.error)
+            for t in targets
+        ],
+    )  # fmt: skip
 
 
 def peek(

@@ -34,7 +34,7 @@ def preflight(
 
 
 def prepare(
-    name: Annotated[str, typer.Argument(help="a source or target of the configuration")],
+    name: Annotated[str | None, typer.Argument(help="a source or target; without: all")] = None,
     dry_run: DryRun = False,
     config: ConfigPath = DEFAULT,
     json: Json = False,
@@ -132,6 +132,6 @@ def _named(config: Config, name: str | None) -> tuple[list[str], list[str]]:
 def _drop_log(config: Config, source: str, yes: bool) -> list[str]:
     with opened_log(config, source) as log:
         if yes:
-            return log.drop()
+            return [f"-- deleted {what}" for what in log.drop()]
         held = log.span()
-        return [f"-- would delete every change of {source} that the log holds"] if held else []
+        return [f"-- delete every change of {source} that the log holds"] if held else []

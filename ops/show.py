@@ -25,11 +25,12 @@ def as_json(document: object) -> None:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
-    """A table as wide as it needs, or as the terminal is."""
+    """A table as wide as it needs, or as the terminal is; nothing where there are no rows."""
     drawn = Table(*columns, title=title or None, title_justify="left")
     for row in rows:
         drawn.add_row(*("" if value is None else str(value) for value in row))
-    console().print(drawn)
+    if drawn.row_count:
+        console().print(drawn)
 
 
 def console() -> Console:
@@ -72,7 +73,8 @@ def statements(done: Mapping[str, Sequence[str]], *, json: bool, dry_run: bool) 
     for name, those in done.items():
         print(f"-- {name}: {'nothing to do' if not those else 'would run' if dry_run else 'ran'}")
         for statement in those:
-            print(statement if statement.endswith(";") else f"{statement};")
+            ends = statement.startswith("--") or statement.endswith(";")
+            print(statement if ends else f"{statement};")
 
 
 def instant(microseconds: int | None) -> str | None:

@@ -37,6 +37,7 @@ class TargetStatus:
     rows: int | None = None
     lag_s: float | None = None
     error: str | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class SourceStatus:
     committed_at: int | None = None
     lag_s: float | None = None
     error: str | None = None
+    exit_code: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
             at = applied.offset if applied else None
             end = _end(log, at, applied.committed_at if applied else None)
     except HeadwaterError as error:
-        return TargetStatus(target=name, source=source, error=str(error))
+        return TargetStatus(target=name, source=source, error=str(error), exit_code=error.exit_code)
     if applied is None:
         return TargetStatus(target=name, source=source, batches_behind=end.batches)
     return TargetStatus(
@@ -103,7 +105,7 @@ def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]
 
             end = _end(log, after, committed_at, until=is_there)
     except HeadwaterError as error:
-        return SourceStatus(source=name, error=str(error))
+        return SourceStatus(source=name, error=str(error), exit_code=error.exit_code)
     return SourceStatus(
         source=name,
         position=end.position,
