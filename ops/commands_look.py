@@ -24,7 +24,8 @@ def status(config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = Fals
         )
     else:
         _print_status(sources, targets)
-    raise typer.Exit(next((s.exit_code for s in [*sources, *targets] if s.exit_code), 0))
+    codes = [s.exit_code for s in sources] + [t.exit_code for t in targets]
+    raise typer.Exit(next(filter(None, codes), 0))
 
 
 def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> None:
