@@ -133,10 +133,14 @@ def replay(store: MemoryStore) -> dict[bytes, dict[str, Any]]:
 
 
 def copy_until(
-    database: Database, store: MemoryStore, *, is_enough: Callable[[int, Progress], bool]
+    database: Database,
+    store: MemoryStore,
+    *,
+    is_enough: Callable[[int, Progress], bool],
+    what: Copy = "rows",
 ) -> None:
     """One life of a capture: ends where `is_enough(pieces so far, progress)` says so."""
-    wanted: dict[str, Copy] = {table_name(database): "rows"}
+    wanted: dict[str, Copy] = {table_name(database): what}
     with opened(database) as source, contextlib.closing(MemoryLog(NAME, store)) as log:
         begun = log.open()
         progress = dict(begun.progress)
@@ -211,3 +215,33 @@ def test_a_chunk_begun_again_after_a_crash_goes_on_where_the_log_ends(database: 
         batch.row_count for batch in MemoryLog(NAME, store).read(None, follow=False) if batch
     )
     assert copied == ROWS
+
+
+def test_seeds_and_what_was_streamed_meanwhile_are_one_batch(database: Database) -> None:
+    """A target that has the rows learns their source keys before it resolves the first reference."""
+    fill(database)
+    if family(database) == "postgres":
+        with opened(database) as source:
+            source.prepare()
+    store, writer = MemoryStore(), Writer(database, seed=5)
+
+    def is_enough(pieces: int, progress: Progress) -> bool:
+        if pieces == 0:
+            writer.start()
+        return all(state["done"] for state in progress.values())
+
+    try:
+        copy_until(database, store, is_enough=is_enough, what="identities")
+    finally:
+        writer.enough.set()
+        writer.join()
+    assert writer.error is None
+    seeded = [b for b in MemoryLog(NAME, store).read(None, follow=False) if b and b.seeds]
+    assert [len(list(b.truncates)) for b in seeded] == [0]
+    rows = [rows for block in seeded[0].blocks() for rows in block]
+    seeds = {key for part in rows for op, key in zip(part.ops, part.keys, strict=True) if op == "s"}
+    touched = {k for part in rows for op, k in zip(part.ops, part.keys, strict=True) if op != "s"}
+    before = {orjson.dumps({"sync_id": str(uuid.UUID(int=i))}) for i in range(ROWS)}
+    assert before <= seeds | touched
+    ordinals = [ordinal for part in rows for ordinal in part.ordinals]
+    assert sorted(ordinals) == list(range(len(ordinals))), "one batch, each row its own place"
