@@ -84,13 +84,20 @@ def trusted_start(entries: Iterable[tuple[int, Entry]]) -> int | None:
 
 
 def resume(
-    checkpoint: Checkpoint, *, incarnation: str, oldest: int, newest: int, entry: Entry | None
+    checkpoint: Checkpoint,
+    *,
+    incarnation: str,
+    oldest: int,
+    newest: int,
+    entry: Entry | None,
+    following: Entry | None = None,
 ) -> Chain:
     """A chain that goes on after a checkpoint.
 
-    oldest and newest: the offsets the commit topic holds (newest = oldest - 1: none). entry: what
-    it holds at the checkpoint's offset, None where retention took it. Raises LogReplaced when this
-    is not the log of the checkpoint, LogTruncated when entries after it are gone.
+    oldest and newest: the offsets the commit topic holds (newest = oldest - 1: none). entry and
+    following: what it holds at the checkpoint's offset and at the next, None where it holds none.
+    Raises LogReplaced when this is not the log of the checkpoint, LogTruncated when entries after
+    it are gone.
     """
     replaced = LogReplaced(
         f"found another log than the one the checkpoint at batch {checkpoint.batch} was made on",
@@ -105,19 +112,23 @@ def resume(
             hint="rebuild the target, and keep the log longer than a target may be paused",
         )
     here = End(checkpoint.epoch, checkpoint.batch, checkpoint.position)
-    held = checkpoint.offset >= oldest
-    if held and (not isinstance(entry, Record) or Chain.at(checkpoint.offset, entry).end != here):
-        raise replaced
+    if checkpoint.offset >= oldest:
+        ends_here = isinstance(entry, Record) and Chain.at(checkpoint.offset, entry).end == here
+        begins_here = isinstance(following, Record) and here == End(
+            following.epoch, following.batch - 1, following.from_position
+        )
+        if not ends_here and not begins_here:
+            raise replaced
     return Chain(here, checkpoint.offset)
 
 
-def before(record: Record, *, incarnation: str, oldest: int) -> Checkpoint:
-    """The checkpoint from which `record`, accepted and the first to be read, is the next batch.
+def before(record: Record, *, incarnation: str, offset: int) -> Checkpoint:
+    """The checkpoint from which `record`, known to be accepted at this offset, comes next.
 
-    Exact though it stands below `oldest`: an entry between the two that this walk would accept
-    would have been accepted in its stead.
+    It stands at no record, so `resume` proves it by what follows. Not further back: of entries that
+    came out of order, a walk from there could accept one that came before its turn.
     """
-    return Checkpoint(incarnation, oldest - 1, record.epoch, record.batch - 1, record.from_position)
+    return Checkpoint(incarnation, offset - 1, record.epoch, record.batch - 1, record.from_position)
 
 
 def follow(chain: Chain, offset: int, entry: Entry) -> Record | None:

@@ -143,11 +143,15 @@ class KafkaLog:
         if incarnation is None:
             raise replaced(self._names.commits)
         oldest, newest = commits.bounds()
-        entry = None
-        if oldest <= checkpoint.offset <= newest:
-            _, entry = next(commits.between(checkpoint.offset, checkpoint.offset))
+        at = checkpoint.offset
+        near = dict(commits.between(max(at, oldest), min(at + 1, newest)))
         chain = resume(
-            checkpoint, incarnation=incarnation, oldest=oldest, newest=newest, entry=entry
+            checkpoint,
+            incarnation=incarnation,
+            oldest=oldest,
+            newest=newest,
+            entry=near.get(at),
+            following=near.get(at + 1),
         )
         return chain, incarnation
 
@@ -167,26 +171,26 @@ class KafkaLog:
             return None
         commits = self._commits()
         try:
-            oldest, newest = commits.bounds()
+            _, newest = commits.bounds()
             first = self._oldest_record(commits, newest)
-            if first is None:
+            if first is None or first.record is None or first.offset is None:
                 return None
             end, _ = commits.newest()
             if end.record is None:
                 return None
-            start = before(first, incarnation=incarnation, oldest=oldest)
+            start = before(first.record, incarnation=incarnation, offset=first.offset)
             return start.dumps(), _after(end, end.record, incarnation)
         finally:
             commits.close()
 
-    def _oldest_record(self, commits: Commits, newest: int) -> Record | None:
+    def _oldest_record(self, commits: Commits, newest: int) -> Chain | None:
         chain = commits.oldest()
         if chain is None or chain.record is not None:
-            return None if chain is None else chain.record
+            return chain
         for offset, entry in commits.between(0, newest):
             chain.take(offset, entry)
             if chain.record is not None:
-                return chain.record
+                return chain
         return None
 
     def drop(self) -> list[str]:

@@ -315,9 +315,9 @@ class LocalLog:
             return Checkpoint(self._store.incarnation, 0, None, 0, None)
         start = trusted_start(self._walk(oldest - 1))
         record = None if start is None else self._entry(start)
-        if not isinstance(record, Record):
+        if start is None or not isinstance(record, Record):
             return None
-        return before(record, incarnation=self._store.incarnation, oldest=oldest)
+        return before(record, incarnation=self._store.incarnation, offset=start)
 
     def _resume(self, start: Checkpoint) -> Chain:
         oldest, newest = self._store.bounds()
@@ -327,6 +327,7 @@ class LocalLog:
             oldest=oldest,
             newest=newest,
             entry=self._entry(start.offset),
+            following=self._entry(start.offset + 1),
         )
 
     def _entry(self, offset: int) -> Entry | None:
