@@ -14,7 +14,7 @@ import typer
 
 from ops import commands_flow, commands_look, commands_setup, show
 from ops.supervise import Stop, exit_code_of
-from schemas.errors import HeadwaterError
+from schemas.errors import HeadwaterError, Transient
 
 app = typer.Typer(
     name="headwater",
@@ -58,7 +58,8 @@ def _report(error: Exception) -> None:
     if "--debug" in sys.argv or os.environ.get("HEADWATER_DEBUG"):
         traceback.print_exception(error)
     if isinstance(error, HeadwaterError):
-        show.error(str(error), error.hint)
+        away = "check that it runs and can be reached, then start again"
+        show.error(str(error), error.hint or (away if isinstance(error, Transient) else ""))
         return
     # Its message is a driver's or the system's, and may hold row values.
     frame = traceback.extract_tb(error.__traceback__)[-1]

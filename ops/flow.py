@@ -1,7 +1,7 @@
 """One capture and one apply as attempts for the supervisor: open, loop, close.
 
 Startup order of a capture: checks, `prepare` where the log is new, claim the log, first copies and
-stream. Of an apply: `prepare`, read the checkpoint, apply. Invariant: every attempt opens
+stream. Of an apply: `prepare`, reach the log, read the checkpoint, apply. Invariant: every attempt opens
 everything anew.
 """
 
@@ -124,8 +124,9 @@ def run_capture(
 def run_apply(config: Config, name: str, signals: Signals, *, once: bool = False) -> int:
     """Apply until stopped; with `once` until the log's end. Gives the number of rows written."""
     settings = target_config(config, name)
-    with opened_target(config, name) as target:
+    with opened_target(config, name) as target, opened_log(config, settings.source) as log:
         target.prepare([])
+        log.span()  # raises where the log cannot be reached: a person should see that at once
     total = 0
 
     def attempt(heed: Callable[[bool], None]) -> None:

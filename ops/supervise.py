@@ -97,14 +97,12 @@ def supervise(
 ) -> None:
     """Run `attempt(heed)` again after each Transient until it returns or raises anything else.
 
-    attempt calls `heed(moved)` between iterations; moved: a source commit was copied or applied. A
-    Transient before the first call is raised as it is: what never worked is for a person to see.
+    attempt calls `heed(moved)` between iterations; moved: a source commit was copied or applied.
+    What cannot be reached at all is found before, where the caller makes everything ready.
     """
-    log, backoff, worked = journal.get(**facts), Backoff(), False
+    log, backoff = journal.get(**facts), Backoff()
 
     def heed(moved: bool) -> None:
-        nonlocal worked
-        worked = True
         if moved:
             backoff.reset()
         signals.heed()
@@ -115,8 +113,6 @@ def supervise(
             attempt(heed)
             return
         except Transient as error:
-            if not worked:
-                raise
             wait_s = backoff.next_s()
             log.warning("will_retry", after=str(error), wait_s=round(wait_s, 2))
             signals.wait(wait_s)

@@ -77,18 +77,6 @@ def test_waits_grow_where_nothing_moves() -> None:
     assert signals.waits[-1] > 3
 
 
-def test_what_never_worked_is_not_tried_again() -> None:
-    attempts = []
-
-    def attempt(heed: Heed) -> None:
-        attempts.append(1)
-        raise Transient("cannot reach the server")
-
-    with pytest.raises(Transient):
-        supervise(attempt, Patient())
-    assert attempts == [1]
-
-
 @pytest.mark.parametrize("error", [Operator("x"), Fenced("x"), Poison("x"), ZeroDivisionError()])
 def test_everything_but_a_transient_ends_it(error: Exception) -> None:
     def attempt(heed: Heed) -> None:
