@@ -35,8 +35,12 @@ class Source(Protocol):
     errors).
     """
 
-    connector: str
     name: str
+
+    @property
+    def connector(self) -> str:
+        """The server's family as envelopes name it; may be known after the first connection only."""
+        ...
 
     def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
         """Give every committed change of the selected tables after `after`, in commit order.

@@ -1,8 +1,8 @@
 """One capture and one apply as attempts for the supervisor: open, loop, close.
 
 Startup order of a capture: checks, `prepare` where the log is new, claim the log, first copies and
-stream. Of an apply: `prepare`, reach the log, read the checkpoint, apply. Invariant: every attempt opens
-everything anew.
+stream. Of an apply: `prepare`, reach the log, read the checkpoint, apply. Invariant: every attempt
+opens everything anew.
 """
 
 from collections.abc import Callable, Sequence
