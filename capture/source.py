@@ -39,7 +39,7 @@ class Source(Protocol):
 
     @property
     def connector(self) -> str:
-        """The server's family as envelopes name it; may be known after the first connection only."""
+        """The server's family as envelopes name it; known after the first connection at latest."""
         ...
 
     def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
