@@ -34,9 +34,9 @@ def require(promise: bool, broken: str) -> None:
 class World:
     """The topic, what is still under way to it, and the walk that knows it from its beginning."""
 
-    def __init__(self, seed: int, capture: type[Capture] | None = None) -> None:
+    def __init__(self, seed: int, capture: type[Capture]) -> None:
         self.random = Random(seed)
-        self.capture = capture or Capture
+        self.capture = capture
         self.topic: list[Entry] = []
         self.oldest = 0
         self.named = 0
@@ -276,13 +276,17 @@ class Reader:
             self.count = world.places[start.offset] + 1
             self.proven_from = start.offset
 
+    def trusted(self, entries: list[tuple[int, Entry]]) -> int | None:
+        """Where to start in what is retained."""
+        return chain.trusted_start(entries)
+
     def _late_start(self) -> Checkpoint | None:
         """From the beginning if it is retained, else just before a record that can be trusted."""
         world = self.world
         if world.oldest == 0:
             self.count, self.proven_from = 0, -1
             return Checkpoint("here", -1, None, 0, None)
-        offset = chain.trusted_start(world.from_offset(world.oldest))
+        offset = self.trusted(world.from_offset(world.oldest))
         if offset is None:
             return None
         record = world.topic[offset]
@@ -292,11 +296,13 @@ class Reader:
         return chain.before(record, incarnation="here", offset=offset)
 
 
-def walk(seed: int, steps: int, capture: type[Capture] | None = None) -> World:
+def walk(
+    seed: int, steps: int, capture: type[Capture] = Capture, reader: type[Reader] = Reader
+) -> World:
     """One random walk; raises Violation. At its end a capture alone must come to the end."""
     world = World(seed, capture)
     captures = [world.capture(world) for _ in range(3)]
-    readers = [Reader(world), Reader(world)]
+    readers = [reader(world), reader(world)]
     for _ in range(steps):
         way = world.random.random()
         if not captures or (way < 0.02 and len(captures) < 5):
