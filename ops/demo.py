@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import Connection, create_engine
@@ -74,20 +75,20 @@ def _tell(
     _keys(out, "the same rows under different primary keys, before", writer, reader)
     out.print("\n[b]headwater run[/b] captures authority and applies to child\n")
     drawn = Table(
-        "transaction on authority", "rows", "visible in child after", "there it shows",
-        title="what arrives, from commit to commit", title_justify="left",
+        "transaction on authority", "rows", "arrived after", "child shows",
+        title="from commit in authority to commit in child", title_justify="left",
     )  # fmt: skip
     latencies = {}
-    for step in (START, *STEPS):
-        writer.exec_driver_sql(f"begin; {step.sql}; commit")
-        committed = time.perf_counter()
-        _arrival(running, reader, step, committed)
-        latencies[step.title] = round((time.perf_counter() - committed) * 1e3, 1)
-        drawn.add_row(
-            step.title, f"{step.rows:,}" if step.rows else "",
-            f"{latencies[step.title]:,.1f} ms", escape(str(step.expected)),
-        )  # fmt: skip
-    out.print(drawn)
+    with Live(drawn, console=out):
+        for step in (START, *STEPS):
+            writer.exec_driver_sql(f"begin; {step.sql}; commit")
+            committed = time.perf_counter()
+            _arrival(running, reader, step, committed)
+            latencies[step.title] = round((time.perf_counter() - committed) * 1e3, 1)
+            drawn.add_row(
+                escape(step.title), f"{step.rows:,}" if step.rows else "",
+                f"{latencies[step.title]:,.1f} ms", escape(str(step.expected)),
+            )  # fmt: skip
     return latencies
 
 
