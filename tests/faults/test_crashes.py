@@ -68,12 +68,12 @@ def test_a_crash_at_any_point_loses_repeats_and_reorders_nothing(
     with pipeline(tmp_path, kafka_prefix, origin, {"mirror": target}, server) as flow:
         prepare_all(flow.config, [kafka_prefix], ["mirror"])
         watch(target)
-        crash(flow, workload, point)
-        settle(flow, workload, target)
+        workers = crash(flow, workload, point)
+        settle(flow, workload, target, workers)
     workload.close()
 
 
-def crash(flow: Pipeline, workload: Workload, point: str) -> None:
+def crash(flow: Pipeline, workload: Workload, point: str) -> list[Worker]:
     """Let the process that passes `point` die there five times, and leave both running."""
     captures = "target" not in point
     random = workload.random
@@ -91,10 +91,7 @@ def crash(flow: Pipeline, workload: Workload, point: str) -> None:
         until(died, f"a death at {fault}")
         assert victim.code == -9, f"{fault}: ended with {victim.code}:\n{victim.said}"
         resize(flow, random)
-    if captures:
-        flow.capture()
-    else:
-        flow.apply("mirror")
+    return [other, flow.capture() if captures else flow.apply("mirror")]
 
 
 def resize(flow: Pipeline, random: Random) -> None:
@@ -104,14 +101,20 @@ def resize(flow: Pipeline, random: Random) -> None:
     )
 
 
-def settle(flow: Pipeline, workload: Workload, target: Database) -> None:
-    """Let everything arrive, then compare."""
+def settle(flow: Pipeline, workload: Workload, target: Database, workers: list[Worker]) -> None:
+    """Let everything arrive, compare, and end the processes well."""
     for _ in range(20):
         workload.step()
     key = workload.beat()
-    arrived = "select 1 from ledger where sync_id = %s"
-    until(lambda: bool(target.query(arrived, key)), "the last row in the target")
+
+    def arrived() -> bool:
+        for worker in workers:
+            worker.alive()
+        return bool(target.query("select 1 from ledger where sync_id = %s", key))
+
+    until(arrived, "the last row in the target")
     report = flow.verify("mirror", values=True)
     assert report.verdict == "equal", report
     assert_monotonic(target, workload.history)
     assert_written_once(target, workload.ledger_rows)
+    assert [worker.stop() for worker in workers] == [0] * len(workers)

@@ -60,9 +60,7 @@ def test_of_two_at_once_one_ends_fenced_and_nothing_of_it_counts(
         until(is_fenced, "the end of one of the two")
         ended, left = (first, second) if first.code is not None else (second, first)
         assert ended.code == FENCED, ended.said
-        left.alive()
-        settle(flow, workload, target)
-        left.alive()
+        settle(flow, workload, target, [left, other])
     workload.close()
 
 
