@@ -1,0 +1,281 @@
+"""A target database: the seam's methods over a `Server`, the same for PostgreSQL, MySQL and MariaDB.
+
+One connection, one transaction per batch: the checkpoint's compare-and-set first, rows, commit. After any error
+the connection is thrown away, and with it every staging table and plan: the next call starts from what is durable.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from time import time_ns
+from typing import Any
+
+import sqlalchemy as sa
+
+from apply import read_back
+from apply.own import CHECKPOINT, METADATA, STREAM, WAITING, described
+from apply.plan import Plan
+from apply.plans import Catalog, plan_all
+from apply.prepare import Preparation
+from apply.server import Cause, Server
+from apply.session import Session
+from apply.sql import Statements
+from apply.target import Applied, Placement
+from apply.transaction import Transaction, Unplanned
+from apply.write import write
+from schemas.change import Batch, Offset
+from schemas.codec import Wire
+from schemas.errors import Fenced, Misconfigured, Operator, SchemaConflict, Transient
+from schemas.faults import reach
+from schemas.finding import Finding
+from schemas.table import Table
+
+
+class DatabaseTarget:
+    """Implements apply.target.Target over a server; PostgresTarget and MySQLTarget only choose it."""
+
+    def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:
+        self._name, self._server, self._source = name, server, source_name
+        self._placement = placement
+        self._session: Session | None = None
+        self._plans: dict[str, Plan] | None = None
+        self._statements: dict[str, Statements] = {}
+        self._waiting: set[str] = set()
+
+    # Preparing.
+
+    def prepare(self, tables: Sequence[Table], *, dry_run: bool = False) -> list[str]:
+        with self._connected() as connection:
+            preparation = self._preparation(connection, tables)
+            refused = [f for f in preparation.findings() if f.refused]
+            if refused:
+                raise conflict(self._name, refused)
+            statements = preparation.statements()
+            if not dry_run:
+                preparation.run(statements)
+                connection.commit()
+            self._plans = None
+            return statements
+
+    def check(self, tables: Sequence[Table]) -> list[Finding]:
+        with self._connected() as connection:
+            found = self._preparation(connection, tables).findings()
+            for where, problem, fix in self._server.warnings(connection):
+                found.append(Finding(where=where, problem=problem, fix=fix, refused=False))
+            return found
+
+    def _preparation(self, connection: sa.Connection, tables: Sequence[Table]) -> Preparation:
+        return Preparation(self._server, connection, self._source, self._placement, tables)
+
+    def drop(self, *, dry_run: bool = False) -> list[str]:
+        with self._connected() as connection:
+            there = [t for t in METADATA.sorted_tables if sa.inspect(connection).has_table(t.name)]
+            others = [
+                sa.select(t.c.source).where(t.c.source != self._source).limit(1) for t in there
+            ]
+            shared = any(connection.scalar(select) is not None for select in others)
+            statements: list[Any] = [
+                sa.delete(t).where(t.c.source == self._source) if shared else sa.schema.DropTable(t)
+                for t in there
+            ]
+            if not dry_run:
+                for statement in statements:
+                    connection.execute(statement)
+                connection.commit()
+            self._plans = None
+            binds = {"literal_binds": True}
+            dialect = self._server.engine.dialect
+            return [
+                str(s.compile(dialect=dialect, compile_kwargs=binds if shared else {})).strip()
+                for s in statements
+            ]
+
+    # The checkpoint.
+
+    def checkpoint(self) -> Offset | None:
+        with self._connected() as connection:
+            if not sa.inspect(connection).has_table(CHECKPOINT.name):
+                raise self._unprepared()
+            row = connection.execute(
+                sa.select(CHECKPOINT.c.log_offset).where(*self._mine())
+            ).one_or_none()
+            if row is None:
+                raise self._unprepared()
+            return None if row[0] is None else Offset(row[0])
+
+    def applied(self) -> Applied | None:
+        with self._connected() as connection:
+            if not sa.inspect(connection).has_table(CHECKPOINT.name):
+                return None
+            row = connection.execute(sa.select(CHECKPOINT).where(*self._mine())).one_or_none()
+            if row is None or row.log_offset is None:
+                return None
+            return Applied(
+                offset=Offset(row.log_offset),
+                position=row.position,
+                batch=row.batch,
+                committed_at=row.committed_at,
+                applied_at=row.applied_at,
+                rows=row.rows_applied,
+            )
+
+    def _mine(self) -> list[sa.ColumnElement[bool]]:
+        return [CHECKPOINT.c.source == self._source, CHECKPOINT.c.stream == STREAM]
+
+    def _unprepared(self) -> Operator:
+        return Operator(
+            f"found no checkpoint of source {self._source} in target {self._name}",
+            hint=f"run: headwater prepare {self._name}",
+        )
+
+    # Applying.
+
+    def apply(self, batch: Batch, *, expect: Offset | None) -> int:
+        try:
+            return self._apply(batch, expect)
+        except Unplanned:
+            self._prepare_unseen(batch)
+            return self._apply(batch, expect)
+
+    def _apply(self, batch: Batch, expect: Offset | None) -> int:
+        with self._connected() as connection:
+            self._move_checkpoint(connection, batch, expect)
+            plans = self._planned(connection)
+            session = self._open_session(connection)
+            transaction = Transaction(session, plans, self._statements, self._source, batch)
+            reach("before-target-write")
+            written = write(transaction, batch, self._waiting)
+            reach("after-target-write")
+            reach("before-target-commit")
+            connection.commit()
+            reach("after-target-commit")
+            return written
+
+    def _move_checkpoint(
+        self, connection: sa.Connection, batch: Batch, expect: Offset | None
+    ) -> None:
+        """Compare-and-set, first: whoever is not where the checkpoint is writes nothing."""
+        offset = CHECKPOINT.c.log_offset
+        same = offset.is_(None) if expect is None else offset == expect
+        moved = (
+            sa.update(CHECKPOINT)
+            .where(*self._mine(), same)
+            .values(
+                log_offset=batch.offset,
+                position=batch.position,
+                epoch=batch.epoch,
+                batch=batch.batch,
+                committed_at=sa.func.coalesce(
+                    sa.literal(batch.committed_at, sa.BigInteger), CHECKPOINT.c.committed_at
+                ),
+                applied_at=time_ns() // 1000,
+                rows_applied=CHECKPOINT.c.rows_applied + batch.row_count,
+            )
+        )
+        try:
+            count = connection.execute(moved).rowcount
+        except sa.exc.DBAPIError as error:
+            if self._server.cause(error) is not Cause.LOCKED:
+                raise
+            raise Fenced(
+                f"found the checkpoint of source {self._source} locked by another applier",
+                hint=f"let only one process apply to {self._name}",
+            ) from error
+        if count != 1:
+            raise Fenced(
+                f"found the checkpoint of source {self._source} moved by another applier",
+                hint=f"let only one process apply to {self._name}",
+            )
+
+    def _prepare_unseen(self, batch: Batch) -> None:
+        with self._connected() as connection:
+            known = described(connection, self._source)
+        unseen: dict[str, Table] = {}
+        for block in batch.blocks():
+            for rows in block:
+                name, table = rows.table.full_name, rows.table
+                if set(rows.ops) != {"s"} and (
+                    name not in known or known[name][0].fingerprint != table.fingerprint
+                ):
+                    unseen[name] = table
+        gone = [t.table for t in batch.truncates if t.table not in known and t.table not in unseen]
+        if gone:
+            raise SchemaConflict(
+                f"found a truncate of {gone[0]}, which is not described",
+                hint=f"run: headwater prepare {self._name}",
+            )
+        self.prepare(list(unseen.values()))
+
+    def _planned(self, connection: sa.Connection) -> dict[str, Plan]:
+        if self._plans is None:
+            known = {n: t for n, (t, _) in described(connection, self._source).items()}
+            catalog = Catalog(self._server, connection, self._placement)
+            self._plans = plan_all(catalog, self._server, self._placement, known)
+            self._statements = {}
+            mine = sa.select(WAITING.c.table_name).where(WAITING.c.source == self._source)
+            self._waiting = set(connection.scalars(mine.distinct()))
+        return self._plans
+
+    # Reading.
+
+    def rows(
+        self, table: Table, *, limit: int = 10_000
+    ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
+        with self._connected() as connection:
+            plan = self._planned(connection).get(table.full_name)
+            connection.commit()
+        if plan is None:
+            raise SchemaConflict(
+                f"found no table for {table.full_name} in target {self._name}",
+                hint=f"run: headwater prepare {self._name}",
+            )
+        with self._mapped():
+            yield from read_back.rows(self._server, plan, limit)
+
+    # Connections.
+
+    def close(self) -> None:
+        session, self._session, self._plans = self._session, None, None
+        if session is not None:
+            session.connection.invalidate()
+            session.connection.close()
+        self._server.engine.dispose()
+
+    def _open_session(self, connection: sa.Connection) -> Session:
+        assert self._session is not None
+        return self._session
+
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
+        """The connection; any error ends it, and driver errors become ours."""
+        with self._mapped():
+            try:
+                if self._session is None:
+                    self._session = Session(self._server, self._server.engine.connect())
+                yield self._session.connection
+                self._session.connection.rollback()
+            except BaseException:
+                self.close()
+                raise
+
+    @contextmanager
+    def _mapped(self) -> Iterator[None]:
+        try:
+            yield
+        except sa.exc.DBAPIError as error:
+            cause, why = self._server.cause(error), self._server.explain(error)
+            if cause in (Cause.LOST, Cause.LOCKED):
+                raise Transient(f"lost target {self._name}: {why}") from error
+            if cause is Cause.DENIED:
+                raise Misconfigured(
+                    f"cannot use target {self._name}: {why}",
+                    hint="check the target's url, the account's password and grants, and that the "
+                    "database accepts writes",
+                ) from error
+            raise
+
+
+def conflict(name: str, refused: Sequence[Finding]) -> SchemaConflict:
+    """One error for all that prepare refuses."""
+    lines = "; ".join(f"{f.where} {f.problem}" for f in refused)
+    fixes = "; ".join(dict.fromkeys(f.fix for f in refused))
+    return SchemaConflict(f"cannot prepare target {name}: {lines}", hint=fixes)

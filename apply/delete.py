@@ -1,0 +1,128 @@
+"""Deletes of one batch: what nothing references at once, the rest when nothing references it any more.
+
+A row that is still referenced waits for the block's upserts (children may move to another parent) and then for the
+batch's end. So neither a foreign key nor a cascade of the target acts on rows that the source kept.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import orjson
+import sqlalchemy as sa
+
+from apply.plan import Plan
+from apply.server import Cause
+from apply.transaction import ALL, Job, Transaction
+from schemas.change import Truncate
+from schemas.errors import Poison
+
+
+class Deletes:
+    """The deletes of one batch; keeps the keys of rows that are still referenced."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._in = transaction
+        self._left: dict[str, dict[bytes, int]] = {}
+
+    def forget(self, name: str, keys: Iterable[bytes]) -> None:
+        """Newer rows of these keys came."""
+        if left := self._left.get(name):
+            for key in keys:
+                left.pop(key, None)
+
+    def delete(self, job: Job) -> None:
+        """Delete what nothing references."""
+        if not job.deletes:
+            return
+        rows, plan = job.rows, job.plan
+        keys = [rows.keys[i] for i in job.deletes]
+        self._in.put_keys(plan, keys, [rows.ordinals[i] for i in job.deletes])
+        self._unlink(job)
+        if plan.references and self._in.run(job.sql.hold_referenced()):
+            held = set(self._in.ordinals(job.sql.held(plan.keys)))
+            job.left = [i for i in job.folded.deletes if rows.ordinals[i] in held]
+        self._in.written += self._in.run(job.sql.delete(), **ALL)
+
+    def _unlink(self, job: Job) -> None:
+        # A tree is deleted in one statement: its rows must not hold each other.
+        for link in job.plan.links:
+            if link.parent is job.plan.target and link.nullable:
+                self._in.run(job.sql.unlink(link.column))
+
+    def delete_left(self, job: Job) -> None:
+        """Delete what the block's upserts no longer reference; keep the rest."""
+        if not job.left:
+            return
+        plan, rows = job.plan, job.rows
+        keys = [rows.keys[i] for i in job.left]
+        self._bequeath(plan, keys)
+        self._in.put_keys(plan, keys, [rows.ordinals[i] for i in job.left])
+        if self._in.run(job.sql.hold_referenced()):
+            held = set(self._in.ordinals(job.sql.held(plan.keys)))
+            kept = self._left.setdefault(plan.name, {})
+            kept.update(
+                {rows.keys[i]: rows.ordinals[i] for i in job.left if rows.ordinals[i] in held}
+            )
+        self._in.written += self._in.run(job.sql.delete(), **ALL)
+
+    def _bequeath(self, plan: Plan, keys: Sequence[bytes]) -> None:
+        """Where an identity was replaced under one source key, children follow the key.
+
+        The source's children did not change, so nothing in the log moves them (a sync_id that was updated).
+        """
+        if not plan.is_tracked or plan.own_key is None:
+            return
+        identity, own = plan.target.c[plan.identity[0]], plan.target.c[plan.own_key]
+        names = [str(orjson.loads(key)[plan.identity[0]]) for key in keys]
+        for old, new in self._in.identities.heirs(plan.name, names):
+            old_key, new_key = (
+                self._in.connection.scalar(sa.select(own).where(identity == value))
+                for value in (old, new)
+            )
+            if old_key is None or new_key is None:
+                continue
+            for reference in plan.references:
+                if reference.keys == (plan.own_key,):
+                    column = reference.child.c[reference.columns[0]]
+                    moved = sa.update(reference.child).values({column: new_key})
+                    self._in.run(moved.where(column == old_key))
+
+    def finish(self) -> None:
+        """Delete what waited for the batch's end, children first, cascading as the target does."""
+        waiting = [(self._in.plan(name), left) for name, left in self._left.items() if left]
+        for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
+            self._in.put_keys(plan, list(left), list(left.values()))
+            try:
+                self._in.written += self._in.run(self._in.sql(plan).delete(), **ALL)
+            except sa.exc.DBAPIError as error:
+                if self._in.server.cause(error) is not Cause.FOREIGN:
+                    raise
+                raise Poison(
+                    f"cannot delete rows of {plan.name}: rows of the target still reference them "
+                    f"{self._in.at(min(left.values()))}",
+                    hint="rows that only the target has reference them: move or delete those",
+                ) from error
+
+    def truncate(self, truncates: Sequence[Truncate]) -> None:
+        """Delete the rows that came from the source (those with an identity), children first."""
+        plans = [(self._in.plan(t.table), t.ordinal) for t in truncates]
+        for plan, ordinal in sorted(plans, key=lambda pair: -pair[0].rank):
+            self._left.pop(plan.name, None)
+            self._in.identities.truncate(plan.name, ordinal)
+            try:
+                self._truncate(plan)
+            except sa.exc.DBAPIError as error:
+                if self._in.server.cause(error) is not Cause.FOREIGN:
+                    raise
+                raise Poison(
+                    f"cannot truncate {plan.name}: rows of other tables reference it "
+                    f"{self._in.at(ordinal)}",
+                    hint="move or delete those rows in the target",
+                ) from error
+
+    def _truncate(self, plan: Plan) -> None:
+        sql = self._in.sql(plan)
+        for link in plan.links:
+            if link.parent is plan.target and link.nullable:
+                empty = {plan.target.c[link.column]: sa.null()}
+                self._in.run(sa.update(plan.target).values(empty).where(sql.ours()))
+        self._in.written += self._in.run(sql.truncate())

@@ -1,0 +1,114 @@
+"""Wire values -> fields of COPY's text format, which LOAD DATA reads too: columns at a time, never a row.
+
+A field is text without tab, line feed or bare backslash; NULL is `\\N`. Nothing is converted here that a server
+converts exactly by itself.
+"""
+
+import re
+from binascii import a2b_base64
+from collections.abc import Callable, Sequence
+from typing import Any
+
+NULL = r"\N"
+
+Fields = Callable[[list[Any]], list[str]]
+"""A column of wire values -> its fields; raises Unsendable where a value has no field."""
+
+
+class Unsendable(Exception):
+    """The value at `row` cannot be sent to this server without changing it."""
+
+    def __init__(self, row: int) -> None:
+        super().__init__(f"cannot send the value of row {row}")
+        self.row = row
+
+
+def lines(columns: Sequence[Sequence[str]]) -> str:
+    """Fields by column -> the stream that COPY and LOAD DATA read."""
+    return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+
+
+def plain(values: list[Any]) -> list[str]:
+    """Numbers, clocks, UUIDs: text that needs no escape."""
+    if None in values:
+        return [NULL if v is None else str(v) for v in values]
+    return list(map(str, values))
+
+
+def text(values: list[Any]) -> list[str]:
+    """Any text; escapes the whole column in one go, which is five times as fast as value by value."""
+    whole = "\0".join(["" if v is None else v for v in values])
+    if whole.count("\0") != len(values) - 1:
+        return [NULL if v is None else _escape(v).replace("\0", "\\\0") for v in values]
+    fields = _escape(whole).split("\0")
+    if None in values:
+        return [NULL if v is None else field for v, field in zip(values, fields, strict=True)]
+    return fields
+
+
+def _escape(value: str) -> str:
+    if "\\" in value:
+        value = value.replace("\\", "\\\\")
+    if "\n" in value:
+        value = value.replace("\n", "\\n")
+    if "\t" in value:
+        value = value.replace("\t", "\\t")
+    return value.replace("\r", "\\r") if "\r" in value else value
+
+
+def flag(values: list[Any]) -> list[str]:
+    """Booleans as 0 and 1; other integers of tinyint(1) as they are, for the server to judge."""
+    return [NULL if v is None else str(int(v)) for v in values]
+
+
+def hexadecimal(prefix: str) -> Fields:
+    """Binary as `prefix` and hex digits."""
+
+    def fields(values: list[Any]) -> list[str]:
+        return [NULL if v is None else prefix + a2b_base64(v).hex() for v in values]
+
+    return fields
+
+
+def without_zone(values: list[Any]) -> list[str]:
+    """Instants as UTC clocks, for servers that do not read the Z."""
+    return [NULL if v is None else v[:-1] if v[-1] == "Z" else v for v in values]
+
+
+_LONG_NUMBER = re.compile(r"[0-9][0-9.]{14}|[0-9][eE]")
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+_NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+
+
+def json_in_doubles(values: list[Any]) -> list[str]:
+    """Documents for a server that keeps their numbers as 64-bit integers or doubles: others are refused."""
+    for row, value in enumerate(values):
+        if value is not None and _LONG_NUMBER.search(value) and not _numbers_survive(value):
+            raise Unsendable(row)
+    return text(values)
+
+
+def _numbers_survive(document: str) -> bool:
+    return all(map(_survives, _NUMBER.findall(_STRING.sub('""', document))))
+
+
+def _survives(number: str) -> bool:
+    from decimal import Decimal, InvalidOperation
+
+    if number.lstrip("-").isdigit() and -(2**63) <= int(number) < 2**64:
+        return True
+    try:
+        return Decimal(repr(float(number))) == Decimal(number)
+    except (InvalidOperation, OverflowError):
+        return False
+
+
+def unescape(field: str) -> str | None:
+    """The value of one field, for servers that take no stream."""
+    if field == NULL:
+        return None
+    return _ESCAPED.sub(lambda m: _PLAIN.get(m[1], m[1]), field) if "\\" in field else field
+
+
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_PLAIN = {"n": "\n", "t": "\t", "r": "\r"}

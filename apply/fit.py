@@ -1,0 +1,133 @@
+"""Whether an adopted column can take every value of a kind; what prepare refuses, and why.
+
+Servers round fractions and scales, cut blanks and convert clocks without a word: a column that would let them
+is refused here, by type. What a server itself refuses by value (too long, out of range, not a number) may pass:
+it stops the row as Poison. The tables in `_ACCEPTS` are the whole rule.
+"""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import types as t
+from sqlalchemy.dialects import mysql
+
+from schemas.kinds import Kind
+
+_MYSQL_BITS = {
+    "TINYINT": 8,
+    "SMALLINT": 16,
+    "MEDIUMINT": 24,
+    "INTEGER": 32,
+    "INT": 32,
+    "BIGINT": 64,
+}
+_BITS = {"SMALLINT": 16, "INTEGER": 32, "INT": 32, "BIGINT": 64}
+
+
+def unfit(kind: Kind, column: sa.Column[Any], *, is_mysql: bool, is_key: bool) -> str | None:
+    """Why the column cannot take the kind's values ("is narrower: …"), or None where it can."""
+    family = family_of(column.type)
+    wider = _ACCEPTS.get(kind.name, ())
+    if family not in wider:
+        return f"is {_text(column)}, which does not hold {kind.name} values exactly"
+    narrower = _narrower(kind, column.type, family, is_mysql, is_key)
+    return f"is narrower: {_text(column)} for {_kind_text(kind)}" if narrower else None
+
+
+def _text(column: sa.Column[Any]) -> str:
+    return repr(column.type) if isinstance(column.type, t.NullType) else str(column.type).lower()
+
+
+def _kind_text(kind: Kind) -> str:
+    parts = {k: v for k, v in kind.to_json().items() if k not in ("name", "labels")}
+    return f"{kind.name} {parts}" if parts else kind.name
+
+
+_ACCEPTS: dict[str, tuple[str, ...]] = {
+    "int": ("int", "decimal", "text", "float", "bool"),
+    "decimal": ("decimal", "text"),
+    "float": ("float", "text"),
+    "bool": ("bool", "int", "text"),
+    "text": ("text", "uuid", "enum"),
+    "binary": ("binary",),
+    "date": ("date", "text"),
+    "time": ("time", "text"),
+    "datetime": ("datetime", "text"),
+    "timestamp": ("timestamp", "datetime", "text"),
+    "json": ("json", "text"),
+    "uuid": ("uuid", "text"),
+    "enum": ("enum", "text"),
+}
+
+
+def family_of(kind: Any) -> str:
+    if isinstance(kind, t.Boolean):
+        return "bool"
+    if isinstance(kind, mysql.BIT):
+        return "bit"
+    if isinstance(kind, t.Integer):
+        return "year" if isinstance(kind, mysql.YEAR) else "int"
+    if isinstance(kind, t.Float):
+        return "float"
+    if isinstance(kind, t.Numeric):
+        return "decimal"
+    if isinstance(kind, t.JSON):
+        return "json"
+    if isinstance(kind, t.Enum):
+        return "enum"
+    if isinstance(kind, t.Uuid):
+        return "uuid"
+    if isinstance(kind, t.String):
+        return "text"
+    if isinstance(kind, t.LargeBinary | t._Binary):
+        return "binary"
+    if isinstance(kind, t.DateTime):
+        zoned = isinstance(kind, mysql.TIMESTAMP) or kind.timezone
+        return "timestamp" if zoned else "datetime"
+    return {t.Date: "date", t.Time: "time"}.get(
+        next((c for c in (t.Date, t.Time) if isinstance(kind, c)), type(kind)), "other"
+    )
+
+
+def _narrower(kind: Kind, column: Any, family: str, is_mysql: bool, is_key: bool) -> bool:
+    if family == "int":
+        if kind.name == "bool":
+            return False
+        bits = (_MYSQL_BITS if is_mysql else _BITS)[
+            column.__visit_name__.upper()
+            .replace("BIG_INTEGER", "BIGINT")
+            .replace("SMALL_INTEGER", "SMALLINT")
+        ]
+        unsigned = bool(getattr(column, "unsigned", False))
+        if kind.unsigned:
+            return kind.bits > bits - (not unsigned)
+        return unsigned or kind.bits > bits
+    if family == "decimal":
+        return _narrow_decimal(kind, column)
+    if family == "float":
+        bits = 32 if column.__visit_name__.upper() in ("REAL", "FLOAT") else 64
+        exact = 24 if bits == 32 else 53
+        return kind.bits > (bits if kind.name == "float" else exact) or column.scale is not None
+    if family in ("time", "datetime", "timestamp"):
+        given = getattr(column, "fsp", None) if is_mysql else getattr(column, "precision", None)
+        fraction: int = given if given is not None else (0 if is_mysql else 6)
+        return kind.fraction > fraction
+    if family in ("text", "binary") and kind.name in ("text", "binary") and not is_key:
+        length = getattr(column, "length", None)
+        return length is not None and (kind.length is None or kind.length > length)
+    return False
+
+
+def _narrow_decimal(kind: Kind, column: Any) -> bool:
+    if column.precision is None:
+        return False
+    scale = column.scale or 0
+    if kind.name == "int":
+        digits = len(str(2 ** (kind.bits - (not kind.unsigned))))
+        return digits > column.precision - scale
+    if kind.precision is None:
+        return not (column.precision == 65 and scale == 30)
+    mine = kind.scale or 0
+    # decimal(65,30) is the widest that MySQL has: its server refuses by value what does not fit.
+    widest = column.precision == 65 and scale == 30
+    return not widest and (mine > scale or kind.precision - mine > column.precision - scale)

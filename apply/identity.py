@@ -1,0 +1,300 @@
+"""Which identity a source's key meant at each moment: learned from the rows of referenced tables, and from seeds.
+
+Facts become intervals of (batch, ordinal), closed and never deleted, so that a late child finds the parent of *its*
+moment even when a key was used again. Local keys are not kept here: they are read when they are written.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+
+from apply import fields
+from apply.own import IDENTITY, WAITING, name_type
+from apply.plan import Link, Plan
+from apply.session import Session
+from schemas.change import Rows
+from schemas.errors import Poison
+
+FACTS = sa.Table(
+    "headwater_facts",
+    sa.MetaData(),
+    sa.Column("source_key", name_type()),
+    sa.Column("identity", name_type()),
+    sa.Column("at", sa.BigInteger),
+    prefixes=["TEMPORARY"],
+)
+"""Staging of keys and identities."""
+
+BEFORE_ALL = -1
+"""The ordinal of a batch's beginning."""
+
+
+class Fact(NamedTuple):
+    """At `ordinal`, the row `identity` had the key `now` (None: it is gone); `before`: the key until then, if known."""
+
+    ordinal: int
+    identity: str
+    now: str | None
+    before: str | None
+
+
+class Interval(NamedTuple):
+    """The key meant the identity from `start`, until `end` (None: still)."""
+
+    source_key: str
+    identity: str
+    start: int
+    end: int | None
+
+
+def facts(rows: Rows, key_column: str, identity_column: str) -> Iterator[Fact]:
+    """What each row says about its table's keys."""
+    for op, ordinal, key, value in zip(
+        rows.ops, rows.ordinals, rows.keys, rows.values, strict=True
+    ):
+        row = orjson.loads(value)
+        identity = str(orjson.loads(key)[identity_column])
+        now = (row["after"] or {}).get(key_column) if op != "d" else None
+        before = (row["before"] or {}).get(key_column) if op in "ud" else None
+        if op == "u" and before is None:
+            before = now
+        yield Fact(ordinal, identity, _text(now), _text(before))
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def intervals(
+    found: Iterable[Fact], active: Iterable[tuple[str, str]], begin: int, touched: set[str]
+) -> tuple[list[tuple[str, int]], list[Interval]]:
+    """Facts in order over the (key, identity) pairs active before -> what ends when, and what is new.
+
+    A key's first fact also says what it meant before, from `begin` on. touched: keys that had facts already;
+    extended here.
+    """
+    by_key: dict[str, tuple[str, int | None]] = {k: (i, None) for k, i in active}
+    by_identity = {i: k for k, (i, _) in by_key.items()}
+    ends: list[tuple[str, int]] = []
+    new: list[Interval] = []
+
+    def begin_at(key: str, identity: str, start: int) -> None:
+        by_key[key] = (identity, start)
+        by_identity[identity] = key
+
+    def end(key: str, at: int) -> None:
+        identity, start = by_key.pop(key)
+        by_identity.pop(identity, None)
+        if start is None:
+            ends.append((key, at))
+        elif start < at:
+            new.append(Interval(key, identity, start, at))
+
+    for fact in found:
+        before = fact.before
+        if before is not None and before not in touched and before not in by_key:
+            if fact.identity in by_identity:
+                end(by_identity[fact.identity], begin)
+            begin_at(before, fact.identity, begin)
+        touched.update(k for k in (fact.now, before) if k is not None)
+        if by_key.get(fact.now or "", ("", 0))[0] == fact.identity and fact.now is not None:
+            continue
+        if fact.identity in by_identity:
+            end(by_identity[fact.identity], fact.ordinal)
+        if fact.now is not None:
+            if fact.now in by_key:
+                end(fact.now, fact.ordinal)
+            begin_at(fact.now, fact.identity, fact.ordinal)
+    new.extend(Interval(k, i, start, None) for k, (i, start) in by_key.items() if start is not None)
+    return ends, new
+
+
+class Identities:
+    """The identity table of one target and source, within a batch's transaction."""
+
+    def __init__(self, session: Session, source: str, batch: int) -> None:
+        self._session, self._connection = session, session.connection
+        self._server, self._source, self._batch = session.server, source, batch
+        self._touched: dict[str, set[str]] = {}
+
+    def learn(self, table: str, found: Sequence[Fact], *, whole_batch: bool = False) -> None:
+        """Take in a block's facts about one table.
+
+        whole_batch: a first fact tells what its key meant since the batch's beginning.
+        """
+        if not found:
+            return
+        touched = self._touched.setdefault(table, set()) if whole_batch else set()
+        begin = BEFORE_ALL if whole_batch else found[0].ordinal
+        keys = {k for f in found for k in (f.now, f.before) if k is not None}
+        active = self._active(table, keys, {f.identity for f in found})
+        ends, new = intervals(found, active, begin, touched)
+        self._end(table, ends)
+        self._add(table, new)
+
+    def seed(self, table: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """Take in keys from before the stream began, unless a row already said more."""
+        touched = self._touched.setdefault(table, set())
+        pairs = [p for p in dict(pairs).items() if p[0] not in touched]
+        known = self._active(table, {k for k, _ in pairs}, {i for _, i in pairs})
+        keys, identities = {k for k, _ in known}, {i for _, i in known}
+        new = [
+            Interval(k, i, BEFORE_ALL, None)
+            for k, i in pairs
+            if k not in keys and i not in identities
+        ]
+        self._add(table, new)
+
+    def truncate(self, table: str, ordinal: int) -> None:
+        """All keys of the table end here."""
+        i = IDENTITY.c
+        self._connection.execute(
+            sa.update(IDENTITY)
+            .values(to_batch=self._batch, to_ordinal=ordinal)
+            .where(i.source == self._source, i.table_name == table, i.to_batch.is_(None))
+        )
+
+    def heirs(self, table: str, identities: Sequence[str]) -> list[tuple[str, str]]:
+        """(old, new) where an ended identity's key now means another: its children follow the key."""
+        old, new = IDENTITY.alias(), IDENTITY.alias()
+        found = self._connection.execute(
+            sa.select(old.c.identity, new.c.identity).where(
+                old.c.source == self._source,
+                old.c.table_name == table,
+                old.c.identity.in_(identities),
+                old.c.to_batch == self._batch,
+                new.c.source == old.c.source,
+                new.c.table_name == old.c.table_name,
+                new.c.source_key == old.c.source_key,
+                new.c.to_batch.is_(None),
+            )
+        )
+        return [(a, b) for a, b in found]
+
+    def _active(self, table: str, keys: set[str], identities: set[str]) -> list[tuple[str, str]]:
+        pairs = sorted((k, None) for k in keys) + sorted((None, i) for i in identities)
+        self._stage([p[0] for p in pairs], [p[1] for p in pairs], [None] * len(pairs))
+        i = IDENTITY.c
+        mine = (i.source == self._source) & (i.table_name == table) & i.to_batch.is_(None)
+        found: set[tuple[str, str]] = set()
+        for same in (i.source_key == FACTS.c.source_key, i.identity == FACTS.c.identity):
+            rows = self._connection.execute(
+                sa.select(i.source_key, i.identity)
+                .select_from(FACTS.join(IDENTITY, same))
+                .where(mine)
+            )
+            found.update((k, v) for k, v in rows)
+        return sorted(found)
+
+    def _end(self, table: str, ends: Sequence[tuple[str, int]]) -> None:
+        if not ends:
+            return
+        self._stage([k for k, _ in ends], [None] * len(ends), [at for _, at in ends])
+        i = IDENTITY.c
+        self._connection.execute(
+            sa.update(IDENTITY)
+            .values({i.to_batch: self._batch, i.to_ordinal: FACTS.c.at})
+            .where(
+                i.source == self._source,
+                i.table_name == table,
+                i.source_key == FACTS.c.source_key,
+                i.to_batch.is_(None),
+            )
+        )
+
+    def _add(self, table: str, new: Sequence[Interval]) -> None:
+        if not new:
+            return
+        self._refuse_long(table, [k for n in new for k in (n.source_key, n.identity)])
+        ends = [n.end for n in new]
+        columns: dict[str, list[Any]] = {
+            "source": [self._source] * len(new),
+            "table_name": [table] * len(new),
+            "source_key": [n.source_key for n in new],
+            "from_batch": [self._batch] * len(new),
+            "from_ordinal": [n.start for n in new],
+            "to_batch": [None if end is None else self._batch for end in ends],
+            "to_ordinal": ends,
+            "identity": [n.identity for n in new],
+        }
+        texts = ("source", "table_name", "source_key", "identity")
+        staged = [fields.text(v) if n in texts else fields.plain(v) for n, v in columns.items()]
+        self._server.stage(self._connection, IDENTITY, list(columns), staged)
+
+    def _stage(self, keys: list[Any], identities: list[Any], ats: list[Any]) -> None:
+        self._session.ready(FACTS)
+        columns = {"source_key": fields.text(keys), "identity": fields.text(identities)}
+        self._session.put(FACTS, columns | {"at": fields.plain(ats)})
+
+    def _refuse_long(self, table: str, values: Iterable[str]) -> None:
+        if any(len(v) > 255 for v in values):
+            raise Poison(
+                f"cannot keep a key of {table} longer than 255 characters (batch {self._batch})",
+                hint="identify rows and references by shorter keys",
+            )
+
+    # References that wait for a first copy.
+
+    def is_known(self, link: Link, source_key: str) -> bool:
+        """Whether the key's row is in the target now."""
+        if link.parent is None:
+            return False
+        i, parent = IDENTITY.c, link.parent
+        same = self._server.from_text(i.identity, parent.c[link.parent_identity])
+        found = sa.select(sa.literal(1)).where(
+            i.source == self._source,
+            i.table_name == link.parent_name,
+            i.source_key == source_key,
+            i.to_batch.is_(None),
+            parent.c[link.parent_identity] == same,
+        )
+        return self._connection.scalar(found.limit(1)) is not None
+
+    def wait(self, plan: Plan, link: Link, identity: str, source_key: str) -> None:
+        """Remember a reference that was left NULL."""
+        self.forget(plan, [identity], link.column)
+        place = {"source": self._source, "table_name": plan.name, "column_name": link.column}
+        row = place | {"identity": identity, "source_key": source_key}
+        self._connection.execute(sa.insert(WAITING).values(row))
+
+    def forget(self, plan: Plan, identities: Sequence[str], column: str | None = None) -> None:
+        """These rows wait no longer: newer versions of them came, or they are gone."""
+        w = WAITING.c
+        mine = [w.source == self._source, w.table_name == plan.name]
+        if column is not None:
+            mine.append(w.column_name == column)
+        for at in range(0, len(identities), 1000):
+            some = w.identity.in_(identities[at : at + 1000])
+            self._connection.execute(sa.delete(WAITING).where(*mine, some))
+
+    def fill(self, plan: Plan, link: Link) -> None:
+        """Set the references that waited and whose parents have come."""
+        if link.parent is None or not link.translated:
+            return
+        w, i, parent, child = WAITING.c, IDENTITY.c, link.parent.alias(), plan.target
+        row, name = child.c[plan.identity[0]], parent.c[link.parent_identity]
+        self._connection.execute(
+            sa.update(child)
+            .values({child.c[link.column]: parent.c[link.parent_key]})
+            .where(
+                w.source == self._source,
+                w.table_name == plan.name,
+                w.column_name == link.column,
+                i.source == w.source,
+                i.table_name == link.parent_name,
+                i.source_key == w.source_key,
+                i.to_batch.is_(None),
+                row == self._server.from_text(w.identity, row),
+                name == self._server.from_text(i.identity, name),
+                child.c[link.column].is_(None),
+            )
+        )
+        filled = sa.exists().where(
+            row == self._server.from_text(w.identity, row), child.c[link.column].is_not(None)
+        )
+        mine = (w.source == self._source) & (w.table_name == plan.name)
+        self._connection.execute(
+            sa.delete(WAITING).where(mine, w.column_name == link.column, filled)
+        )

@@ -1,0 +1,369 @@
+"""MySQL and MariaDB as targets: LOAD DATA LOCAL into temporary tables, judged by its warnings.
+
+LOAD DATA LOCAL implies IGNORE, in strict mode too: what is too long or out of range becomes a warning. So any
+warning refuses the row it names, and the row count must be exact. Not here: any statement that moves rows.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pymysql
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateTable
+
+from apply import ddl, fields
+from apply.database import DatabaseTarget
+from apply.fields import Fields
+from apply.mysql_stream import StreamConnection
+from apply.server import Cause, Unstorable
+from apply.target import Placement
+from schemas import mysql_text
+from schemas.errors import Misconfigured
+from schemas.kinds import Kind
+from schemas.table import Column
+
+LOCK_TIMEOUT_S = 10
+"""So long another transaction may hold a row we need; on the checkpoint row it means another applier."""
+
+SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
+
+# READ COMMITTED takes no gap locks, so that streams do not wait for each other.
+SESSION = (
+    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', sql_notes = 1, max_error_count = 64, "
+    "foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, "
+    f"sql_auto_is_null = 0, innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, "
+    "wait_timeout = 31536000, net_write_timeout = 3600, net_read_timeout = 3600",
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+)
+
+_LOST = {1040, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1213, 1021, 1114, 1317, 1927}
+_LOST |= {2000, 2002, 2003, 2006, 2012, 2013, 2014, 2055, 3168, 4031}
+_DENIED = {1044, 1045, 1049, 1142, 1143, 1227, 1251, 1290, 1698, 1792, 1820, 1836, 1862, 1130, 3118}
+_FOREIGN = {1216, 1217, 1451, 1452}
+_ROW = {1048, 1138, 1263, 1264, 1265, 1292, 1300, 1364, 1365, 1366, 1367, 1406, 1411}
+_ROW |= {
+    1416,
+    1423,
+    1425,
+    1441,
+    1526,
+    1644,
+    1690,
+    1748,
+    3105,
+    3140,
+    3141,
+    3156,
+    3157,
+    3819,
+    3903,
+    4025,
+}
+_AT_ROW = re.compile(r"at row (\d+)")
+_COLUMN = re.compile(r"[Cc]olumn [`']?(?:[^`'.]*[`']?\.[`']?){0,2}([^`']+?)[`']? at row")
+SMALL = 500
+
+
+class MySQLTarget(DatabaseTarget):
+    """One MySQL or MariaDB server, with a database of its own in the url, as a target."""
+
+    def __init__(self, name: str, url: str, source_name: str, placement: Placement) -> None:
+        if not sa.make_url(url).database:
+            raise Misconfigured(
+                f"found no database in the url of target {name}",
+                hint="end the url with the database: mysql://user:password@host:3306/shop",
+            )
+        super().__init__(name, MySQLServer(url), source_name, placement)
+
+
+class MySQLServer:
+    """Implements apply.server.Server for both; which one it is, is read when it is first needed."""
+
+    is_mysql = True
+
+    def __init__(self, url: str) -> None:
+        self._url = sa.make_url(url).set(drivername="mysql+pymysql")
+        self.engine = sa.create_engine(
+            self._url, poolclass=sa.pool.NullPool, creator=lambda: self._connect()
+        )
+        self._is_mariadb: bool | None = None
+        self._takes_streams = True
+
+    def _connect(self, **options: Any) -> StreamConnection:
+        url = self._url
+        connection = StreamConnection(
+            host=url.host or "127.0.0.1",
+            port=url.port or 3306,
+            user=url.username,
+            password=str(url.password or ""),
+            database=url.database,
+            charset="utf8mb4",
+            # The compare-and-set counts rows found, not rows changed.
+            client_flag=pymysql.constants.CLIENT.FOUND_ROWS,
+            local_infile=True,
+            ssl=_ssl(url.query),
+            **options,
+        )
+        with connection.cursor() as cursor:
+            for statement in SESSION:
+                cursor.execute(statement)
+            cursor.execute("SELECT @@local_infile, version(), @@binlog_format")
+            streams, version, binlog_format = cursor.fetchone()
+            self._takes_streams = bool(int(streams))
+            self._is_mariadb = "mariadb" in _str(version).lower()
+            if _str(binlog_format) == "STATEMENT":
+                cursor.execute("SET SESSION binlog_format = 'ROW'")
+        connection.commit()
+        return connection
+
+    @property
+    def is_mariadb(self) -> bool:
+        """Whether the server is MariaDB."""
+        if self._is_mariadb is None:
+            self._connect().close()
+        return bool(self._is_mariadb)
+
+    def column_type(self, column: Column, family: str, *, key: bool) -> str:
+        return ddl.mysql_type(column, family, key, mariadb=self.is_mariadb)
+
+    def own_key(self, column: Column) -> tuple[str, str] | None:
+        if column.kind.name == "int":
+            return "bigint", "AUTO_INCREMENT"
+        if column.kind.name == "uuid" and self.is_mariadb:
+            return "uuid", "DEFAULT uuid()"
+        if column.kind.name == "uuid":
+            return "char(36) character set ascii collate ascii_bin", "DEFAULT (uuid())"
+        return None
+
+    def generates(self, column: sa.Column[Any]) -> bool:
+        return bool(column.server_default or column.computed or column.autoincrement is True)
+
+    def complete(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Reflection leaves out what equals the table's default: staging tables need every collation."""
+        found = connection.execute(
+            sa.text(
+                "SELECT column_name, character_set_name, collation_name FROM "
+                "information_schema.columns WHERE table_schema = :schema AND table_name = :name "
+                "AND collation_name IS NOT NULL"
+            ),
+            {"schema": table.schema, "name": table.name},
+        )
+        for name, charset, collation in found:
+            kind: Any = table.c[name].type
+            if isinstance(kind, sa.String):
+                kind.charset, kind.collation = charset, collation  # type: ignore[attr-defined]
+
+    def fields(self, kind: Kind, family: str) -> Fields:
+        if kind.name == "binary":
+            return fields.hexadecimal("")
+        if kind.name == "bool":
+            return fields.flag
+        if kind.name == "json":
+            return fields.json_in_doubles if family == "json" else fields.text
+        if kind.name == "timestamp" and family != "text":
+            return fields.without_zone
+        return fields.text if kind.name in ("text", "enum") else fields.plain
+
+    def exactly(self, column: Any, other: Any) -> sa.ColumnElement[bool]:
+        equal: sa.ColumnElement[bool] = column == other
+        if isinstance(column.type, sa.String):
+            # The plain comparison finds the row by its index; this one refuses what only a collation
+            # takes for the same (case, accents, trailing blanks).
+            return equal & (sa.cast(column, mysql.BINARY) == sa.cast(other, mysql.BINARY))
+        return equal
+
+    def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
+        charset = getattr(like.type, "charset", None)
+        if not isinstance(like.type, sa.String) or charset is None:
+            return text
+        collation = like.type.collation
+        return sa.collate(sa.type_coerce(_Using(text, charset), sa.String()), collation)
+
+    def make(self, connection: sa.Connection, table: sa.Table) -> None:
+        connection.execute(CreateTable(table))
+
+    def clear(self, connection: sa.Connection, table: sa.Table, rows: int) -> None:
+        # TRUNCATE would end the transaction; DROP and CREATE TEMPORARY do not.
+        if rows < SMALL:
+            connection.exec_driver_sql(f"DELETE FROM {table.name}")
+            return
+        connection.exec_driver_sql(f"DROP TEMPORARY TABLE {table.name}")
+        self.make(connection, table)
+
+    def stage(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        names: Sequence[str],
+        columns: Sequence[list[str]],
+    ) -> None:
+        quote = self.engine.dialect.identifier_preparer
+        into = quote.format_table(table)
+        binary = [isinstance(table.c[n].type, _BINARY) for n in names]
+        try:
+            if self._takes_streams:
+                self._load(connection, into, [quote.quote(n) for n in names], binary, columns)
+            else:
+                self._insert(connection, into, [quote.quote(n) for n in names], binary, columns)
+        except pymysql.Error as error:
+            code, message = (*error.args, "", "")[:2]
+            if code in _ROW and (at := _AT_ROW.search(str(message))):
+                raise Unstorable(int(at[1]) - 1, _column(str(message))) from error
+            raise sa.exc.DBAPIError.instance(
+                into, None, error, pymysql.Error, dialect=self.engine.dialect
+            ) from error
+
+    def _load(
+        self,
+        connection: sa.Connection,
+        into: str,
+        names: list[str],
+        binary: list[bool],
+        columns: Sequence[list[str]],
+    ) -> None:
+        raw: Any = connection.connection.driver_connection
+        inputs = [f"@hw{i}" if b else n for i, (n, b) in enumerate(zip(names, binary, strict=True))]
+        sets = [f"{n} = UNHEX(@hw{i})" for i, n in enumerate(names) if binary[i]]
+        sql = (
+            f"LOAD DATA LOCAL INFILE 'headwater' INTO TABLE {into} CHARACTER SET utf8mb4 "
+            f"({', '.join(inputs)})" + (f" SET {', '.join(sets)}" if sets else "")
+        )
+        raw.outgoing = fields.lines(columns).encode()
+        with raw.cursor() as cursor:
+            count = cursor.execute(sql)
+            warned = cursor.warning_count
+        self._judge(raw, 0, count, len(columns[0]), warned)
+
+    def _insert(
+        self,
+        connection: sa.Connection,
+        into: str,
+        names: list[str],
+        binary: list[bool],
+        columns: Sequence[list[str]],
+    ) -> None:
+        raw: Any = connection.connection.driver_connection
+        one = "(" + ", ".join("UNHEX(%s)" if b else "%s" for b in binary) + ")"
+        rows = list(zip(*columns, strict=True))
+        for at in range(0, len(rows), SMALL):
+            some = rows[at : at + SMALL]
+            sql = f"INSERT INTO {into} ({', '.join(names)}) VALUES {', '.join([one] * len(some))}"
+            with raw.cursor() as cursor:
+                try:
+                    count = cursor.execute(sql, [fields.unescape(v) for row in some for v in row])
+                except pymysql.Error as error:
+                    found = _AT_ROW.search(str(error))
+                    if error.args[0] in _ROW and found:
+                        row = at + int(found[1]) - 1
+                        raise Unstorable(row, _column(str(error))) from error
+                    raise
+                warned = cursor.warning_count
+            self._judge(raw, at, count, len(some), warned)
+
+    def _judge(self, raw: Any, at: int, count: int, expected: int, warned: int) -> None:
+        """Every warning is a value that was changed; fewer rows are rows that were skipped."""
+        if not warned and count == expected:
+            return
+        with raw.cursor() as cursor:
+            cursor.execute("SHOW WARNINGS")
+            found = [str(message) for _, _, message in cursor.fetchall()]
+        places = [(int(m[1]), w) for w in found if (m := _AT_ROW.search(w))]
+        if places:
+            row, message = min(places)
+            raise Unstorable(at + row - 1, _column(message))
+        raise Unstorable(at, None)
+
+    def cause(self, error: sa.exc.DBAPIError) -> Cause:
+        code = error.orig.args[0] if error.orig is not None and error.orig.args else 0
+        if code in _LOST or error.connection_invalidated or isinstance(code, str):
+            return Cause.LOST
+        if code in _DENIED:
+            return Cause.DENIED
+        named = {1205: Cause.LOCKED, 3572: Cause.LOCKED, 1062: Cause.UNIQUE, 1586: Cause.UNIQUE}
+        if code in _FOREIGN:
+            return Cause.FOREIGN
+        return named.get(code, Cause.ROW if code in _ROW else Cause.UNKNOWN)
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        code = error.orig.args[0] if error.orig is not None and error.orig.args else 0
+        return f"server error {code}" if code else "the connection failed or was ended"
+
+    def warnings(self, connection: sa.Connection) -> list[tuple[str, str, str]]:
+        if self._takes_streams:
+            return []
+        return [
+            (
+                "local_infile",
+                "is off, so rows are staged by INSERT, which takes about three times as long",
+                "SET GLOBAL local_infile = 1",
+            )
+        ]
+
+    def read(
+        self,
+        columns: Sequence[tuple[Kind, str, Any]],
+        statement: sa.Select[Any],
+        limit: int,
+    ) -> Iterator[list[list[str | None]]]:
+        dialect = self.engine.dialect
+        printed = [
+            sa.literal_column(
+                mysql_text.expression(kind, str(column.compile(dialect=dialect))), sa.String
+            )
+            if isinstance(column, sa.Column)
+            else column
+            for kind, _, column in columns
+        ]
+        text = statement.with_only_columns(*printed, maintain_column_froms=True)
+        sql = str(text.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
+        make: list[Callable[[bytes], str]] = [mysql_text.fragment(kind) for kind, _, _ in columns]
+        connection = self._connect(conv={}, use_unicode=False)
+        try:
+            with connection.cursor(pymysql.cursors.SSCursor) as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+                cursor.execute(sql)
+                while block := cursor.fetchmany(limit):
+                    yield [
+                        [None if v is None else f(v) for f, v in zip(make, row, strict=True)]
+                        for row in block
+                    ]
+        finally:
+            connection.close()
+
+
+_BINARY = (sa.LargeBinary, sa.types._Binary)
+
+
+class _Using(sa.sql.functions.GenericFunction[str]):
+    """CONVERT(text USING charset)."""
+
+    inherit_cache = True
+    name = "hw_convert_using"
+
+    def __init__(self, text: Any, charset: str) -> None:
+        super().__init__(text, sa.literal_column(charset))
+
+
+@compiles(_Using)
+def _using(element: Any, compiler: Any, **kw: Any) -> str:
+    text, charset = element.clauses
+    return f"CONVERT({compiler.process(text, **kw)} USING {compiler.process(charset, **kw)})"
+
+
+def _column(message: str) -> str | None:
+    found = _COLUMN.search(message)
+    return found[1] if found else None
+
+
+def _str(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _ssl(query: Any) -> dict[str, str] | None:
+    """TLS as libmysqlclient's url options name it: ssl_ca, ssl_cert, ssl_key."""
+    named = {k.removeprefix("ssl_"): str(v) for k, v in query.items() if k.startswith("ssl_")}
+    return named or None

@@ -1,0 +1,99 @@
+"""Headwater's own tables in a target: made by `prepare`, removed by `drop`, never captured (`headwater_*`)."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+
+from schemas.table import Table
+
+STREAM = "commits"
+"""The one stream of a source, until streams can be configured."""
+
+KEY_LENGTH = 255
+
+
+def name_type(length: int = KEY_LENGTH) -> sa.types.TypeEngine[str]:
+    """Text that is compared byte by byte on every server, and may be part of a key."""
+    exact = mysql.VARCHAR(length, charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.String(length).with_variant(exact, "mysql")
+
+
+def text_type() -> sa.types.TypeEngine[str]:
+    """Text of any length."""
+    exact = mysql.LONGTEXT(charset="utf8mb4", collation="utf8mb4_bin")
+    return sa.Text().with_variant(exact, "mysql")
+
+
+METADATA = sa.MetaData()
+
+CHECKPOINT = sa.Table(
+    "headwater_checkpoint",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("stream", name_type(128), primary_key=True),
+    sa.Column("log_offset", text_type()),
+    sa.Column("position", text_type()),
+    sa.Column("epoch", sa.BigInteger, nullable=False),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("committed_at", sa.BigInteger),
+    sa.Column("applied_at", sa.BigInteger, nullable=False),
+    sa.Column("rows_applied", sa.BigInteger, nullable=False),
+)
+"""Where the target stands; offsets are compared as text, exactly. Instants are microseconds since 1970 UTC."""
+
+IDENTITY = sa.Table(
+    "headwater_identity",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("source_key", name_type(), primary_key=True),
+    sa.Column("from_batch", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("from_ordinal", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("to_batch", sa.BigInteger),
+    sa.Column("to_ordinal", sa.BigInteger),
+    sa.Column("identity", name_type(), nullable=False),
+    sa.Index("headwater_identity_by_identity", "source", "table_name", "identity"),
+)
+"""Which identity a source's primary key meant, and from when to when; closed, never deleted."""
+
+WAITING = sa.Table(
+    "headwater_waiting",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("column_name", name_type(64), primary_key=True),
+    sa.Column("identity", name_type(), primary_key=True),
+    sa.Column("source_key", name_type(), nullable=False),
+)
+"""Foreign keys left NULL during a first copy, until the parent's own chunk has come."""
+
+TABLES = sa.Table(
+    "headwater_table",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("description", text_type(), nullable=False),
+    sa.Column("created", sa.Integer, nullable=False),
+)
+"""The newest description of each prepared table, and whether Headwater made the target's table."""
+
+
+def described(connection: sa.Connection, source: str) -> dict[str, tuple[Table, bool]]:
+    """Every prepared table by full name: its newest description, and whether we created it."""
+    found = connection.execute(
+        sa.select(TABLES.c.description, TABLES.c.created).where(TABLES.c.source == source)
+    )
+    tables = [(Table.loads(text), bool(created)) for text, created in found]
+    return {table.full_name: (table, created) for table, created in tables}
+
+
+def describe(connection: sa.Connection, source: str, tables: Iterable[tuple[Table, bool]]) -> None:
+    """Keep the newest descriptions."""
+    for table, created in tables:
+        row: dict[str, Any] = {"description": table.dumps(), "created": int(created)}
+        mine = (TABLES.c.source == source) & (TABLES.c.table_name == table.full_name)
+        if not connection.execute(sa.update(TABLES).where(mine).values(row)).rowcount:
+            place = {"source": source, "table_name": table.full_name}
+            connection.execute(sa.insert(TABLES).values(place | row))

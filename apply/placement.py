@@ -1,0 +1,43 @@
+"""Source table -> target table: where it lands and which columns are written; nothing here talks to a server."""
+
+from collections.abc import Collection
+from fnmatch import fnmatchcase
+
+from apply.target import Placement
+from schemas.table import Column, Table
+
+
+def lands_at(
+    full_name: str, placement: Placement, schemas: Collection[str], default: str
+) -> tuple[str, str]:
+    """The target's schema and table name for a source's full name; `schemas`: those that the target has."""
+    if full_name in placement.tables:
+        schema, _, name = placement.tables[full_name].rpartition(".")
+        return schema or default, name
+    schema, _, name = full_name.partition(".")
+    if schema in placement.schemas:
+        return placement.schemas[schema], name
+    return (schema if schema in schemas else default), name
+
+
+def wanted(table: Table, placement: Placement) -> list[Column]:
+    """The source's columns that this target takes, in order."""
+    return [
+        c
+        for c in table.columns
+        if not any(fnmatchcase(f"{table.full_name}.{c.name}", p) for p in placement.exclude_columns)
+    ]
+
+
+def own_key(table: Table, placement: Placement) -> str | None:
+    """The primary key column whose values belong to the target; None where the source's are kept.
+
+    Only a single column that is neither the identity nor itself a foreign key: the columns of composite keys,
+    and keys shared with a parent, are data like any other.
+    """
+    if placement.primary_keys == "copy" or len(table.primary_key) != 1:
+        return None
+    (name,) = table.primary_key
+    if table.identity == table.primary_key or any(f.column == name for f in table.foreign_keys):
+        return None
+    return name

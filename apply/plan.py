@@ -1,0 +1,146 @@
+"""How one described table is written to one target table: columns, keys, references, staging tables.
+
+A plan holds no rows and no connection; it is made once per description and thrown away when the target's
+tables change.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from apply.fields import Fields
+from apply.own import name_type
+from schemas.kinds import Kind
+from schemas.table import Table
+
+ORDINAL, SET, HOLD = "hw_ordinal", "hw_set", "hw_hold"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A source column that is written: the target's column, and how values become fields."""
+
+    name: str
+    column: sa.Column[Any]
+    kind: Kind
+    family: str
+    fields: Fields
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """A single-column foreign key of the source, between planned tables.
+
+    translated: the column gets the parent's local key. late: the parent may come after the child (itself, a
+    cycle), so rows are inserted without it. parent is None where it was never described.
+    """
+
+    column: str
+    parent_name: str
+    parent: sa.Table | None
+    parent_key: str
+    parent_identity: str
+    translated: bool
+    late: bool
+    nullable: bool
+
+    @property
+    def source_key(self) -> str:
+        """The staging column of the source's value, as text."""
+        return f"hw_k_{self.column}"
+
+    @property
+    def identity(self) -> str:
+        """The staging column of the parent's identity."""
+        return f"hw_i_{self.column}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A foreign key of the target that points at a planned table, from any table of the target."""
+
+    child: sa.Table
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """One table's plan; `number` names its staging tables, `rank` orders parents before children."""
+
+    number: int
+    rank: int
+    source: Table
+    target: sa.Table
+    taken: Sequence[Taken]
+    own_key: str | None
+    links: Sequence[Link]
+    references: Sequence[Reference]
+    uniques: Sequence[tuple[str, ...]]
+    is_tracked: bool = False
+    sets: list[frozenset[str]] = field(default_factory=list)
+    """The column sets of partial rows met so far; set 0 is every column."""
+
+    def __post_init__(self) -> None:
+        self.sets.append(frozenset(t.name for t in self.taken))
+
+    @property
+    def name(self) -> str:
+        """The source table's full name."""
+        return self.source.full_name
+
+    @cached_property
+    def identity(self) -> tuple[str, ...]:
+        """The columns that find a row."""
+        return self.source.identity
+
+    @cached_property
+    def by_name(self) -> dict[str, Taken]:
+        """Taken columns by name."""
+        return {t.name: t for t in self.taken}
+
+    @cached_property
+    def translated(self) -> dict[str, Link]:
+        """Links whose column is translated, by column."""
+        return {k.column: k for k in self.links if k.translated}
+
+    @cached_property
+    def stage(self) -> sa.Table:
+        """Where rows are staged: the target's own types, every column nullable."""
+        table = _staging(f"headwater_stage_{self.number}")
+        for taken in self.taken:
+            table.append_column(sa.Column(taken.name, taken.column.type))
+        for link in self.translated.values():
+            table.append_column(sa.Column(link.source_key, name_type()))
+            if link.parent is not None:
+                kind = link.parent.c[link.parent_identity].type
+                table.append_column(sa.Column(link.identity, kind))
+        return table
+
+    @cached_property
+    def keys(self) -> sa.Table:
+        """Where the identities of deleted rows are staged."""
+        table = _staging(f"headwater_keys_{self.number}")
+        for name in self.identity:
+            table.append_column(sa.Column(name, self.by_name[name].column.type))
+        return table
+
+    def set_of(self, names: frozenset[str]) -> int:
+        """The number of a set of present columns."""
+        if names not in self.sets:
+            self.sets.append(names)
+        return self.sets.index(names)
+
+
+def _staging(name: str) -> sa.Table:
+    return sa.Table(
+        name,
+        sa.MetaData(),
+        sa.Column(ORDINAL, sa.BigInteger, autoincrement=False),
+        sa.Column(SET, sa.SmallInteger),
+        sa.Column(HOLD, sa.SmallInteger, server_default=sa.text("0")),
+        prefixes=["TEMPORARY"],
+    )

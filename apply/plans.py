@@ -1,0 +1,305 @@
+"""Plans for all described tables of one source: reflection, links between them, and what prevents them.
+
+Nothing is changed here. A problem is a `Finding`; a plan is made only for a table without refusals.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from apply.fit import family_of, unfit
+from apply.placement import lands_at, own_key, wanted
+from apply.plan import Link, Plan, Reference, Taken
+from apply.server import Server
+from apply.target import Placement
+from schemas.finding import Finding
+from schemas.table import ForeignKey, Table
+
+
+class Catalog:
+    """The target's tables as they are now, reflected at first use."""
+
+    def __init__(self, server: Server, connection: sa.Connection, placement: Placement) -> None:
+        self._server, self._connection, self._placement = server, connection, placement
+        self._inspector = sa.inspect(connection)
+        self._metadata = sa.MetaData()
+        self._tables: dict[tuple[str, str], sa.Table | None] = {}
+        self._references: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+        self.default: str = self._inspector.default_schema_name or ""
+        self.schemas = frozenset(self._inspector.get_schema_names())
+
+    def place(self, full_name: str) -> tuple[str, str]:
+        """Where a source's table lands."""
+        return lands_at(full_name, self._placement, self.schemas, self.default)
+
+    def table(self, place: tuple[str, str]) -> sa.Table | None:
+        """The target's table, or None where it has none."""
+        if place not in self._tables:
+            self._tables[place] = self._reflect(*place)
+        return self._tables[place]
+
+    def uniques(self, place: tuple[str, str]) -> list[tuple[str, ...]]:
+        """Column sets under a unique key or index without conditions, the primary key's among them."""
+        schema, name = place
+        found = [self._inspector.get_pk_constraint(name, schema)["constrained_columns"]]
+        for index in self._inspector.get_indexes(name, schema):
+            partial = (index.get("dialect_options") or {}).get("postgresql_where")
+            names = index["column_names"]
+            if index["unique"] and not partial and None not in names:
+                found.append([n for n in names if n is not None])
+        return [tuple(names) for names in found if names]
+
+    def references(self, place: tuple[str, str]) -> list[Reference]:
+        """The foreign keys of any table of the same schema that point at this one."""
+        schema, name = place
+        if schema not in self._references:
+            keys = self._inspector.get_multi_foreign_keys(schema=schema)
+            self._references[schema] = [(k[1], dict(f)) for k, fs in keys.items() for f in fs]
+        result = []
+        for child_name, key in self._references[schema]:
+            same = (key["referred_schema"] or schema) == schema
+            child = (
+                self.table((schema, child_name)) if key["referred_table"] == name and same else None
+            )
+            if child is not None:
+                columns, keys_ = key["constrained_columns"], key["referred_columns"]
+                result.append(Reference(child=child, columns=tuple(columns), keys=tuple(keys_)))
+        return result
+
+    def constrained(self, place: tuple[str, str]) -> set[str]:
+        """Columns under a foreign key of the target."""
+        schema, name = place
+        self.references(place)
+        return {
+            c for n, k in self._references[schema] if n == name for c in k["constrained_columns"]
+        }
+
+    def _reflect(self, schema: str, name: str) -> sa.Table | None:
+        if schema not in self.schemas or not self._inspector.has_table(name, schema):
+            return None
+        with warnings.catch_warnings():
+            # A type that SQLAlchemy does not know becomes NullType, which `unfit` refuses by name.
+            warnings.simplefilter("ignore", sa.exc.SAWarning)
+            table = sa.Table(
+                name,
+                self._metadata,
+                schema=schema,
+                autoload_with=self._connection,
+                resolve_fks=False,
+            )
+        self._server.complete(self._connection, table)
+        return table
+
+
+def ranks(tables: Sequence[Table]) -> dict[str, int]:
+    """Parents before children; in a cycle, the order of first meeting."""
+    by_name = {t.full_name: t for t in tables}
+    order: dict[str, int] = {}
+    open_now: set[str] = set()
+
+    def visit(table: Table) -> None:
+        if table.full_name in order or table.full_name in open_now:
+            return
+        open_now.add(table.full_name)
+        for key in table.foreign_keys:
+            if key.parent in by_name:
+                visit(by_name[key.parent])
+        order[table.full_name] = len(order)
+
+    for table in sorted(tables, key=lambda t: t.full_name):
+        visit(table)
+    return order
+
+
+def problems(
+    catalog: Catalog, server: Server, placement: Placement, table: Table, known: Mapping[str, Table]
+) -> list[Finding]:
+    """Why an existing target table, and the description itself, cannot be planned."""
+    name = table.full_name
+    found = [
+        Finding(
+            where=f"{name}.{key.column}",
+            problem=f"references {key.parent}, which is not captured, so its keys cannot be translated",
+            fix=f'capture {key.parent}, exclude the column, or set primary_keys = "copy"',
+        )
+        for key in table.foreign_keys
+        if placement.primary_keys == "local"
+        and key.parent not in known
+        and key.column in {c.name for c in wanted(table, placement)}
+    ]
+    place = catalog.place(name)
+    target = catalog.table(place)
+    at = ".".join(place)
+    if target is None:
+        return found
+    own = own_key(table, placement)
+    translated = translated_keys(table, known, placement)
+    for column in wanted(table, placement):
+        where = f"{at}.{column.name}"
+        if column.name == own:
+            continue
+        if column.name not in target.c:
+            fix = f'add it, or exclude "{name}.{column.name}" for this target'
+            found.append(Finding(where=where, problem="is missing", fix=fix))
+            continue
+        mine = target.c[column.name]
+        why = unfit(
+            column.kind, mine, is_mysql=server.is_mysql, is_key=column.name in table.identity
+        )
+        if why and column.name not in translated and mine.computed is None:
+            fix = f'alter the column, or exclude "{name}.{column.name}" for this target'
+            found.append(Finding(where=where, problem=why, fix=fix))
+        if mine.identity is not None and mine.identity.always and mine.computed is None:
+            fix = f"ALTER TABLE {at} ALTER COLUMN {column.name} SET GENERATED BY DEFAULT"
+            found.append(Finding(where=where, problem="is GENERATED ALWAYS", fix=fix))
+    found += _key_problems(catalog, server, table, place, target, own)
+    names = {c.name for c in wanted(table, placement)} - {own}
+    found += [
+        Finding(
+            where=f"{at}.{column.name}",
+            problem="is NOT NULL without a default, and the source does not fill it",
+            fix=f"ALTER TABLE {at} ALTER COLUMN {column.name} SET DEFAULT …",
+        )
+        for column in target.c
+        if column.name not in names
+        and not column.nullable
+        and not server.generates(column)
+        and column.name != own
+    ]
+    return found
+
+
+def _key_problems(
+    catalog: Catalog,
+    server: Server,
+    table: Table,
+    place: tuple[str, str],
+    target: sa.Table,
+    own: str | None,
+) -> list[Finding]:
+    at, found = ".".join(place), []
+    names = ", ".join(table.identity)
+    if not any(set(u) == set(table.identity) for u in catalog.uniques(place)):
+        found.append(
+            Finding(
+                where=f"{at} ({names})",
+                problem="is not unique and indexed, so rows cannot be found by it",
+                fix=f"CREATE UNIQUE INDEX {table.name}_{'_'.join(table.identity)} ON {at} ({names})",
+            )
+        )
+    if own is not None:
+        keys = list(target.primary_key.columns)
+        bad = [c.name for c in keys if not server.generates(c) and c.name not in table.identity]
+        unmade = [n for n in bad if n == own or n not in table.by_name]
+        found += [
+            Finding(
+                where=f"{at}.{n}",
+                problem="is the target's own primary key, but nothing generates its values",
+                fix="give it a default (AUTO_INCREMENT, GENERATED BY DEFAULT AS IDENTITY), "
+                'or set primary_keys = "copy"',
+            )
+            for n in unmade
+        ]
+    return found
+
+
+def translated_keys(
+    table: Table, known: Mapping[str, Table], placement: Placement
+) -> dict[str, ForeignKey]:
+    """The foreign keys whose column takes the parent's local key, by column."""
+    return {
+        key.column: key
+        for key in table.foreign_keys
+        if key.parent in known and own_key(known[key.parent], placement) == key.parent_column
+    }
+
+
+def plan_all(
+    catalog: Catalog, server: Server, placement: Placement, known: Mapping[str, Table]
+) -> dict[str, Plan]:
+    """A plan for every described table that the target has, by full name."""
+    order = ranks(list(known.values()))
+    tracked = {
+        key.parent for t in known.values() for key in translated_keys(t, known, placement).values()
+    }
+    plans = {}
+    for number, (name, table) in enumerate(sorted(known.items())):
+        target = catalog.table(catalog.place(name))
+        if target is not None:
+            plans[name] = _plan(catalog, server, placement, known, table, target, number, order)
+            plans[name].is_tracked = name in tracked
+    return plans
+
+
+def _plan(
+    catalog: Catalog,
+    server: Server,
+    placement: Placement,
+    known: Mapping[str, Table],
+    table: Table,
+    target: sa.Table,
+    number: int,
+    order: Mapping[str, int],
+) -> Plan:
+    place = catalog.place(table.full_name)
+    own = own_key(table, placement)
+    taken = []
+    for column in wanted(table, placement):
+        mine = target.c.get(column.name)
+        if mine is None or column.name == own or mine.computed is not None:
+            continue
+        family = family_of(mine.type)
+        fields = server.fields(column.kind, family)
+        taken.append(
+            Taken(name=column.name, column=mine, kind=column.kind, family=family, fields=fields)
+        )
+    names = {t.name for t in taken}
+    keys = {tuple(target.primary_key.columns.keys()), table.identity}
+    return Plan(
+        number=number,
+        rank=order[table.full_name],
+        source=table,
+        target=target,
+        taken=taken,
+        own_key=own,
+        links=_links(catalog, placement, known, table, target, names, order),
+        references=catalog.references(place),
+        uniques=[u for u in catalog.uniques(place) if u not in keys and names.issuperset(u)],
+    )
+
+
+def _links(
+    catalog: Catalog,
+    placement: Placement,
+    known: Mapping[str, Table],
+    table: Table,
+    target: sa.Table,
+    names: set[str],
+    order: Mapping[str, int],
+) -> list[Link]:
+    translated = translated_keys(table, known, placement)
+    constrained = catalog.constrained(catalog.place(table.full_name))
+    links = []
+    for key in table.foreign_keys:
+        parent = known.get(key.parent)
+        mine = catalog.table(catalog.place(key.parent)) if parent is not None else None
+        if key.column not in names or parent is None or mine is None:
+            continue
+        follows = order[key.parent] >= order[table.full_name]
+        nullable = bool(target.c[key.column].nullable)
+        is_bound = key.column in translated or key.column in constrained
+        links.append(
+            Link(
+                column=key.column,
+                parent_name=key.parent,
+                parent=mine,
+                parent_key=key.parent_column,
+                parent_identity=parent.identity[0],
+                translated=key.column in translated,
+                late=follows and nullable and is_bound,
+                nullable=nullable,
+            )
+        )
+    return links

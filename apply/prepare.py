@@ -1,0 +1,233 @@
+"""Make a target ready for a source's tables: own tables, missing tables, widened ones; problems first.
+
+The invariant: nothing is written while anything is refused, and preparing twice changes nothing.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
+
+from apply.own import CHECKPOINT, METADATA, STREAM, TABLES, describe, described
+from apply.placement import own_key, wanted
+from apply.plans import Catalog, problems, ranks, translated_keys
+from apply.server import Server
+from apply.target import Placement
+from schemas.finding import Finding
+from schemas.table import Column, ForeignKey, Table
+
+
+class _Native(sa.types.UserDefinedType[Any]):
+    """A type by its text."""
+
+    cache_ok = True
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def get_col_spec(self, **kw: Any) -> str:
+        return self.text
+
+
+class Preparation:
+    """What `prepare` would do for these tables, given the target as it is now."""
+
+    def __init__(
+        self,
+        server: Server,
+        connection: sa.Connection,
+        source: str,
+        placement: Placement,
+        tables: Sequence[Table],
+    ) -> None:
+        self._server, self._connection = server, connection
+        self._source, self._placement = source, placement
+        self._catalog = Catalog(server, connection, placement)
+        inspector = sa.inspect(connection)
+        self._own_missing = [t for t in METADATA.sorted_tables if not inspector.has_table(t.name)]
+        had = {} if TABLES in self._own_missing else described(connection, source)
+        self._had = had
+        self._tables = {t.full_name: t for t in tables}
+        self._known = {n: t for n, (t, _) in had.items()} | self._tables
+
+    def findings(self) -> list[Finding]:
+        """Everything that is refused, of all tables."""
+        found: list[Finding] = []
+        for name, table in self._tables.items():
+            place = self._catalog.place(name)
+            if self._catalog.table(place) is None:
+                found += self._creation_problems(table, place)
+            added = set(self._widened(table))
+            args = (self._catalog, self._server, self._placement, table, self._known)
+            at = ".".join(place)
+            found += [f for f in problems(*args) if f.where not in {f"{at}.{c}" for c in added}]
+        return found
+
+    def statements(self) -> list[str]:
+        """The DDL to run, in order."""
+        names = ranks(list(self._known.values()))
+        fresh = [t for t in self._tables.values() if self._is_missing(t)]
+        fresh.sort(key=lambda t: names[t.full_name])
+        ddl: list[Any] = [CreateTable(t) for t in self._own_missing]
+        ddl += [CreateIndex(i) for t in self._own_missing for i in t.indexes]
+        made = {t.full_name: self._definition(t) for t in fresh}
+        for table in made.values():
+            ddl.append(CreateTable(table))
+            ddl += [CreateIndex(i) for i in sorted(table.indexes, key=lambda i: i.name or "")]
+        ddl += [AddConstraint(c) for t in fresh for c in self._constraints(t, made)]
+        texts = [self._render(d) for d in ddl]
+        return texts + [s for t in self._tables.values() for s in self._widening(t)]
+
+    def run(self, statements: Sequence[str]) -> None:
+        """Run the DDL and keep descriptions and checkpoint row."""
+        created = {n: self._is_missing(t) for n, t in self._tables.items()}
+        for statement in statements:
+            self._connection.exec_driver_sql(statement.replace("%", "%%"))
+        rows = [
+            (t, created[n] or (n in self._had and self._had[n][1]))
+            for n, t in self._tables.items()
+            if created[n] or n not in self._had or self._had[n][0] != t
+        ]
+        describe(self._connection, self._source, rows)
+        there = sa.select(CHECKPOINT.c.source).where(
+            CHECKPOINT.c.source == self._source, CHECKPOINT.c.stream == STREAM
+        )
+        if self._connection.scalar(there) is None:
+            zero = {"epoch": 0, "batch": 0, "applied_at": 0, "rows_applied": 0}
+            place = {"source": self._source, "stream": STREAM}
+            self._connection.execute(sa.insert(CHECKPOINT).values(place | zero))
+
+    # Creating.
+
+    def _is_missing(self, table: Table) -> bool:
+        return self._catalog.table(self._catalog.place(table.full_name)) is None
+
+    def _creation_problems(self, table: Table, place: tuple[str, str]) -> list[Finding]:
+        at = ".".join(place)
+        if not self._placement.create:
+            fix = "create it, or allow it with create = true"
+            return [Finding(where=at, problem="is missing", fix=fix)]
+        if place[0] not in self._catalog.schemas:
+            fix = f"CREATE SCHEMA {place[0]}, or map the schema to one that exists"
+            return [
+                Finding(where=at, problem=f"needs schema {place[0]}, which is missing", fix=fix)
+            ]
+        own = own_key(table, self._placement)
+        if own is not None and self._server.own_key(table.by_name[own]) is None:
+            return [
+                Finding(
+                    where=f"{at}.{own}",
+                    problem=f"is a {table.by_name[own].kind.name} primary key, for which the target "
+                    "cannot generate values of its own",
+                    fix='set primary_keys = "copy", or create the table with a default for it',
+                )
+            ]
+        return []
+
+    def _definition(self, table: Table) -> sa.Table:
+        schema, name = self._catalog.place(table.full_name)
+        own = own_key(table, self._placement)
+        keyed = {*table.identity, *table.primary_key, *(c for u in table.uniques for c in u)}
+        keyed |= {f.column for f in table.foreign_keys}
+        columns: list[Any] = []
+        for column in wanted(table, self._placement):
+            nullable = column.nullable and column.name not in table.primary_key
+            if column.name == own:
+                made = self._server.own_key(column)
+                assert made is not None
+                # The generator is part of the type's text: AUTO_INCREMENT, GENERATED …
+                columns.append(
+                    sa.Column(own, _Native(" ".join(made)), nullable=False, autoincrement=False)
+                )
+                continue
+            text = self._type(table, column, key=column.name in keyed)
+            columns.append(
+                sa.Column(column.name, _Native(text), nullable=nullable, autoincrement=False)
+            )
+        names = {c.name for c in columns}
+        parts: list[Any] = []
+        if table.primary_key and names.issuperset(table.primary_key):
+            parts.append(sa.PrimaryKeyConstraint(*table.primary_key))
+        uniques = [table.identity, *table.uniques]
+        for unique in dict.fromkeys(u for u in uniques if u != table.primary_key):
+            if names.issuperset(unique) and self._can_index(table, unique):
+                parts.append(sa.UniqueConstraint(*unique))
+        # The server must find a parent's children: MySQL makes this index itself, PostgreSQL does not.
+        for key in table.foreign_keys:
+            if key.column in names and not self._server.is_mysql:
+                parts.append(sa.Index(f"{name}_{key.column}_idx", key.column))
+        options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
+        return sa.Table(name, sa.MetaData(), *columns, *parts, schema=schema, **options)
+
+    def _can_index(self, table: Table, names: Sequence[str]) -> bool:
+        """Whether a unique key is kept: on MySQL never one whose text is cut to fit an index."""
+        kinds = [table.by_name[n].kind for n in names]
+        roomy = any(
+            k.name in ("text", "binary") and (k.length is None or k.length > 700) for k in kinds
+        )
+        return not (self._server.is_mysql and roomy) or tuple(names) == table.identity
+
+    def _type(self, table: Table, column: Column, *, key: bool) -> str:
+        """The column's type; a translated reference has its parent's local type."""
+        foreign = translated_keys(table, self._known, self._placement).get(column.name)
+        if foreign is None:
+            return self._server.column_type(column, table.family, key=key)
+        parent = self._catalog.table(self._catalog.place(foreign.parent))
+        if parent is not None and foreign.parent_column in parent.c:
+            kind = parent.c[foreign.parent_column].type
+            return str(kind.compile(dialect=self._server.engine.dialect))
+        made = self._server.own_key(self._known[foreign.parent].by_name[foreign.parent_column])
+        return made[0] if made else self._server.column_type(column, table.family, key=key)
+
+    def _constraints(
+        self, table: Table, made: dict[str, sa.Table]
+    ) -> list[sa.ForeignKeyConstraint]:
+        """Foreign keys as the source has them, cascades included, where the parent can carry them."""
+        found = []
+        for key in table.foreign_keys:
+            mine = made[table.full_name]
+            parent = made.get(key.parent)
+            if parent is None and key.parent in self._known:
+                parent = self._catalog.table(self._catalog.place(key.parent))
+            if parent is None or key.column not in mine.c or not self._is_unique(key):
+                continue
+            constraint = sa.ForeignKeyConstraint(
+                [key.column],
+                [parent.c[key.parent_column]],
+                name=f"{mine.name}_{key.column}_fkey"[:63],
+                ondelete=key.on_delete,
+                onupdate=key.on_update,
+            )
+            mine.append_constraint(constraint)
+            found.append(constraint)
+        return found
+
+    def _is_unique(self, key: ForeignKey) -> bool:
+        parent = self._known[key.parent]
+        return (key.parent_column,) in (parent.primary_key, *parent.uniques, parent.identity)
+
+    # Widening.
+
+    def _widened(self, table: Table) -> list[str]:
+        """Columns to add to a table that Headwater made."""
+        target = self._catalog.table(self._catalog.place(table.full_name))
+        if target is None or not self._had.get(table.full_name, (None, False))[1]:
+            return []
+        own = own_key(table, self._placement)
+        names = [c.name for c in wanted(table, self._placement) if c.name != own]
+        return [n for n in names if n not in target.c]
+
+    def _widening(self, table: Table) -> list[str]:
+        target = self._catalog.table(self._catalog.place(table.full_name))
+        if target is None:
+            return []
+        quote = self._server.engine.dialect.identifier_preparer
+        return [
+            f"ALTER TABLE {quote.format_table(target)} ADD COLUMN {quote.quote(name)} "
+            f"{self._type(table, table.by_name[name], key=False)} NULL"
+            for name in self._widened(table)
+        ]
+
+    def _render(self, ddl: Any) -> str:
+        return str(ddl.compile(dialect=self._server.engine.dialect)).strip()

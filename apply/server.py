@@ -1,0 +1,108 @@
+"""What differs between target servers: the seam that apply/postgres.py and apply/mysql.py implement.
+
+Everything else is written once over SQLAlchemy. No plan, no batch and no retry here.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import Enum, auto
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from apply.fields import Fields
+from schemas.kinds import Kind
+from schemas.table import Column
+
+
+class Cause(Enum):
+    """Why a statement failed, as far as it decides what to do."""
+
+    LOST = auto()  # connection, deadlock, disk full: the batch starts again
+    LOCKED = auto()  # a lock timeout: on the checkpoint row it is another applier
+    UNIQUE = auto()
+    FOREIGN = auto()
+    ROW = auto()  # a row's values: too long, out of range, NULL, a check
+    DENIED = auto()  # password, grants, read-only: the operator's
+    UNKNOWN = auto()
+
+
+class Unstorable(Exception):
+    """The server takes this row's value only changed, or not at all. `row` counts within what was staged."""
+
+    def __init__(self, row: int, column: str | None) -> None:
+        super().__init__(f"cannot stage row {row}")
+        self.row, self.column = row, column
+
+
+class Server(Protocol):
+    """One kind of server and how to reach it."""
+
+    is_mysql: bool
+    engine: sa.Engine
+
+    def column_type(self, column: Column, family: str, *, key: bool) -> str:
+        """The type text of a column to create; `key`: it will be indexed."""
+        ...
+
+    def own_key(self, column: Column) -> tuple[str, str] | None:
+        """Type and generator of a primary key the target owns; None where none generates this kind."""
+        ...
+
+    def generates(self, column: sa.Column[Any]) -> bool:
+        """Whether the server fills the column when an INSERT leaves it out."""
+        ...
+
+    def complete(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Add to a reflected table what a staging table needs to hold the same values (collations)."""
+        ...
+
+    def fields(self, kind: Kind, family: str) -> Fields:
+        """How to write the kind's wire values for a column of that family (apply/fit.py)."""
+        ...
+
+    def exactly(self, column: Any, other: Any) -> sa.ColumnElement[bool]:
+        """`column = other`, by index and without a collation's leniency."""
+        ...
+
+    def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
+        """A text column as a value assigned to a column like `like`."""
+        ...
+
+    def make(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Create a temporary table; no transaction ends."""
+        ...
+
+    def clear(self, connection: sa.Connection, table: sa.Table, rows: int) -> None:
+        """Empty a temporary table that holds about `rows` rows; no transaction ends."""
+        ...
+
+    def stage(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        names: Sequence[str],
+        columns: Sequence[list[str]],
+    ) -> None:
+        """Insert fields (apply/fields.py) given by column. Raises Unstorable unless every value is kept exactly."""
+        ...
+
+    def cause(self, error: sa.exc.DBAPIError) -> Cause:
+        """Why the statement failed."""
+        ...
+
+    def explain(self, error: sa.exc.DBAPIError) -> str:
+        """The server's code for the error, without its message, which may hold values."""
+        ...
+
+    def warnings(self, connection: sa.Connection) -> list[tuple[str, str, str]]:
+        """Settings that make applying slow or fragile: (where, problem, fix)."""
+        ...
+
+    def read(
+        self,
+        columns: Sequence[tuple[Kind, str, sa.Column[Any]]],
+        statement: sa.Select[Any],
+        limit: int,
+    ) -> Iterator[list[list[str | None]]]:
+        """The select's rows as wire fragments by row, in blocks, from one snapshot of its own connection."""
+        ...

@@ -1,0 +1,242 @@
+"""Every statement that moves rows, written once over SQLAlchemy Core; dialects only render them.
+
+All writes go from a staging table to the target, found by identity, and take a range of ordinals so that a failing
+row can be found by halving. ON CONFLICT, ON DUPLICATE KEY UPDATE and REPLACE are never used: they act on any
+unique key and would change another row. MySQL cannot open a temporary table twice in one statement (1137):
+each statement names the staging table once.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import types as t
+
+from apply.own import IDENTITY
+from apply.plan import HOLD, ORDINAL, SET, Link, Plan
+from apply.server import Server
+
+Condition = sa.ColumnElement[bool]
+LOW: sa.BindParameter[int] = sa.bindparam("low", type_=sa.BigInteger)
+HIGH: sa.BindParameter[int] = sa.bindparam("high", type_=sa.BigInteger)
+
+
+class Statements:
+    """One plan's statements, made at first use."""
+
+    def __init__(self, plan: Plan, server: Server, source: str) -> None:
+        self._plan, self._server, self._source = plan, server, source
+        self.update = lru_cache(maxsize=None)(self._update)
+        self.insert = lru_cache(maxsize=None)(self._insert)
+        self.update_late = lru_cache(maxsize=None)(self._update_late)
+
+    def _match(self, staged: sa.Table) -> Condition:
+        target = self._plan.target
+        return sa.and_(
+            *(self._server.exactly(target.c[n], staged.c[n]) for n in self._plan.identity)
+        )
+
+    def _ready(self, staged: sa.Table) -> Condition:
+        return sa.and_(staged.c[HOLD] == 0, staged.c[ORDINAL].between(LOW, HIGH))
+
+    def _update(self, number: int) -> sa.Update | None:
+        """Set the columns of one set; identity, own keys and late references stay out."""
+        plan, s = self._plan, self._plan.stage
+        out = {*plan.identity, *(k.column for k in plan.links if k.late)}
+        names = [x.name for x in plan.taken if x.name in plan.sets[number] and x.name not in out]
+        if not names:
+            return None
+        return (
+            sa.update(plan.target)
+            .values({plan.target.c[n]: s.c[n] for n in names})
+            .where(self._match(s), s.c[SET] == number, self._ready(s))
+        )
+
+    def _insert(self) -> sa.Insert:
+        """Insert the staged rows whose identity the target does not have."""
+        plan, s = self._plan, self._plan.stage
+        late = {k.column for k in plan.links if k.late}
+        names = [x.name for x in plan.taken if x.name not in late]
+        missing = plan.target.c[plan.identity[0]].is_(None)
+        rows = (
+            sa.select(*(s.c[n] for n in names))
+            .select_from(s.outerjoin(plan.target, self._match(s)))
+            .where(missing, s.c[SET] == 0, self._ready(s))
+            .order_by(s.c[ORDINAL])
+        )
+        return sa.insert(plan.target).from_select(names, rows)
+
+    def missing(self) -> sa.Select[Any]:
+        """Ordinals of staged partial rows that the target lacks."""
+        plan, s = self._plan, self._plan.stage
+        return (
+            sa.select(s.c[ORDINAL])
+            .select_from(s.outerjoin(plan.target, self._match(s)))
+            .where(plan.target.c[plan.identity[0]].is_(None), s.c[SET] > 0, s.c[HOLD] == 0)
+            .order_by(s.c[ORDINAL])
+        )
+
+    def _update_late(self, link: Link, number: int) -> sa.Update:
+        """Set a late reference, now that its parents are there; what is not resolved stays as it is."""
+        plan, s = self._plan, self._plan.stage
+        known: Condition = sa.true()
+        if link.translated:
+            known = s.c[link.column].is_not(None) | s.c[link.source_key].is_(None)
+        return (
+            sa.update(plan.target)
+            .values({plan.target.c[link.column]: s.c[link.column]})
+            .where(self._match(s), s.c[SET] == number, known, self._ready(s))
+        )
+
+    # Deletes.
+
+    def hold_referenced(self) -> sa.Update:
+        """Hold the deletes of rows that some row still references."""
+        plan, k = self._plan, self._plan.keys
+        tests: list[Condition] = []
+        for reference in plan.references:
+            child = reference.child.alias()
+            pairs = zip(reference.columns, reference.keys, strict=True)
+            tests.append(sa.exists().where(*(child.c[c] == plan.target.c[p] for c, p in pairs)))
+        return sa.update(k).values({k.c[HOLD]: 1}).where(self._match(k), sa.or_(*tests))
+
+    def delete(self) -> sa.Delete:
+        """Delete the staged identities that are not held."""
+        k = self._plan.keys
+        return sa.delete(self._plan.target).where(self._match(k), self._ready(k))
+
+    def unlink(self, column: str) -> sa.Update:
+        """Let the rows to be deleted reference nothing, so that they do not hold each other."""
+        plan, k = self._plan, self._plan.keys
+        return (
+            sa.update(plan.target).values({plan.target.c[column]: sa.null()}).where(self._match(k))
+        )
+
+    def truncate(self) -> sa.Delete:
+        """Delete the rows that came from the source: those with an identity."""
+        plan = self._plan
+        return sa.delete(plan.target).where(self.ours())
+
+    def ours(self) -> Condition:
+        """Whether a row of the target came from a source."""
+        return sa.and_(*(self._plan.target.c[n].is_not(None) for n in self._plan.identity))
+
+    # References.
+
+    def resolve(self, link: Link, batch: int, *, as_of_end: bool) -> list[sa.Update]:
+        """Source keys -> identities -> the parents' local keys of this moment (never remembered ones)."""
+        s, i, parent = self._plan.stage, IDENTITY, link.parent
+        if parent is None:
+            return []
+        ordinal, this = s.c[ORDINAL], sa.literal(batch, sa.BigInteger)
+        opened = (i.c.from_batch < this) | (
+            (i.c.from_batch == this) & (i.c.from_ordinal <= ordinal)
+        )
+        closed = (i.c.to_batch < this) | ((i.c.to_batch == this) & (i.c.to_ordinal <= ordinal))
+        then = i.c.to_batch.is_(None) if as_of_end else opened & (i.c.to_batch.is_(None) | ~closed)
+        identity = self._server.from_text(i.c.identity, parent.c[link.parent_identity])
+        return [
+            sa.update(s)
+            .values({s.c[link.identity]: identity, s.c[link.column]: sa.null()})
+            .where(
+                i.c.source == self._source,
+                i.c.table_name == link.parent_name,
+                i.c.source_key == s.c[link.source_key],
+                s.c[link.column].is_(None),
+                then,
+            ),
+            sa.update(s)
+            .values({s.c[link.column]: parent.c[link.parent_key]})
+            .where(
+                self._server.exactly(parent.c[link.parent_identity], s.c[link.identity]),
+                s.c[link.column].is_(None),
+            ),
+        ]
+
+    def hold_unresolved(self, link: Link) -> sa.Update:
+        """Hold the rows whose reference has no parent yet."""
+        s = self._plan.stage
+        if link.translated:
+            lacks = s.c[link.source_key].is_not(None) & s.c[link.column].is_(None)
+        else:
+            assert link.parent is not None
+            parent = link.parent.alias()
+            there = sa.exists().where(parent.c[link.parent_key] == s.c[link.column])
+            lacks = s.c[link.column].is_not(None) & ~there
+        return sa.update(s).values({s.c[HOLD]: 1}).where(lacks)
+
+    def unresolved(self, link: Link) -> sa.Select[Any]:
+        """Ordinals whose late reference has no parent yet."""
+        s = self._plan.stage
+        lacks = s.c[link.source_key].is_not(None) & s.c[link.column].is_(None)
+        return sa.select(s.c[ORDINAL]).where(lacks, s.c[HOLD] == 0).order_by(s.c[ORDINAL])
+
+    def held(self, staged: sa.Table) -> sa.Select[Any]:
+        """Ordinals of held rows."""
+        return sa.select(staged.c[ORDINAL]).where(staged.c[HOLD] == 1).order_by(staged.c[ORDINAL])
+
+    def release(self, staged: sa.Table) -> sa.Update:
+        """Hold nothing."""
+        return sa.update(staged).values({staged.c[HOLD]: 0}).where(staged.c[HOLD] == 1)
+
+    # Secondary unique keys.
+
+    def vacate(self, *, with_deletes: bool) -> list[sa.Update]:
+        """Take the rows that will change a unique key, or go later, out of that key's way."""
+        plan, s, k = self._plan, self._plan.stage, self._plan.keys
+        found = []
+        for names in plan.uniques:
+            spare = self._spare(names)
+            if spare is None:
+                continue
+            column, make = spare
+            changed = sa.or_(*(plan.target.c[n].is_distinct_from(s.c[n]) for n in names))
+            sets = [i for i, present in enumerate(plan.sets) if present.issuperset(names)]
+            found.append(
+                sa.update(plan.target)
+                .values({column: make(s.c[ORDINAL])})
+                .where(self._match(s), s.c[SET].in_(sets), self._ready(s), changed)
+            )
+            if with_deletes:
+                found.append(
+                    sa.update(plan.target)
+                    .values({column: make(k.c[ORDINAL])})
+                    .where(self._match(k), k.c[HOLD] == 1)
+                )
+        return found
+
+    def _spare(self, names: Sequence[str]) -> Any:
+        """A column of the unique key, and what to set it to meanwhile; None where nothing fits its type."""
+        columns = [self._plan.target.c[n] for n in names]
+        for column in columns:
+            if column.nullable:
+                return column, lambda ordinal: sa.null()
+        for column in columns:
+            make = _placeholder(column)
+            if make is not None:
+                return column, make
+        return None
+
+
+def _placeholder(column: Any) -> Callable[[Any], Any] | None:
+    """Values that no row is likely to have; if one does, the unique key says so and nothing is lost."""
+    kind = column.type
+    if isinstance(kind, t.Integer):
+        name = str(kind).upper().split("(")[0].split(" ")[0]
+        top = 2 ** (_BITS.get(name, 32) - 1) - 1
+        if getattr(kind, "unsigned", False):
+            return lambda ordinal: sa.literal_column(str(2 * top)) - ordinal
+        return lambda ordinal: sa.literal_column(f"(-{top})") + ordinal
+    if isinstance(kind, t.Numeric) and kind.precision and not isinstance(kind, t.Float):
+        top = 10 ** (kind.precision - (kind.scale or 0)) - 1
+        return lambda ordinal: sa.literal_column(f"(-{top})") + ordinal
+    if isinstance(kind, t.Uuid):
+        return lambda ordinal: sa.cast(sa.func.md5(sa.cast(ordinal, sa.String(20))), kind)
+    is_text = isinstance(kind, t.String) and not isinstance(kind, t.Enum)
+    if is_text and (kind.length is None or kind.length >= 9):
+        return lambda ordinal: sa.func.concat("~", ordinal)
+    return None
+
+
+_BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "BIGINT": 64}

@@ -1,0 +1,115 @@
+"""One batch's open target transaction: its plans, its statements, and errors that name a row of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import sqlalchemy as sa
+
+from apply.fields import plain
+from apply.fold import Folded
+from apply.identity import Identities
+from apply.plan import ORDINAL, SET, Plan
+from apply.server import Unstorable
+from apply.session import Session
+from apply.sql import Statements
+from schemas.change import Batch, Rows
+from schemas.errors import Poison
+
+ALL = {"low": 0, "high": 2**62}
+"""Every ordinal."""
+
+
+class Unplanned(Exception):
+    """A description without a plan: the batch starts again once it is prepared."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One table's part of a block; `deletes` and `left` are indexes into `rows`."""
+
+    plan: Plan
+    sql: Statements
+    rows: Rows
+    folded: Folded
+    deletes: list[int]
+    has_partial: bool = False
+    left: list[int] = field(default_factory=list)
+
+    def at(self, ordinals: Sequence[int]) -> list[int]:
+        """The indexes of these ordinals."""
+        wanted = set(ordinals)
+        return [i for i, ordinal in enumerate(self.rows.ordinals) if ordinal in wanted]
+
+
+class Transaction:
+    """What the writers of a batch share."""
+
+    def __init__(
+        self,
+        session: Session,
+        plans: Mapping[str, Plan],
+        statements: dict[str, Statements],
+        source: str,
+        batch: Batch,
+    ) -> None:
+        self.session, self.server, self.connection = session, session.server, session.connection
+        self.batch, self.identities = batch, Identities(session, source, batch.batch)
+        self._plans, self._statements, self._source = plans, statements, source
+        self.written = 0
+
+    def plan(self, name: str, fingerprint: str | None = None) -> Plan:
+        """The plan of a table; raises Unplanned where it is none, or one for another description."""
+        plan = self._plans.get(name)
+        if plan is None or fingerprint not in (None, plan.source.fingerprint):
+            raise Unplanned
+        return plan
+
+    def sql(self, plan: Plan) -> Statements:
+        """The plan's statements."""
+        if plan.name not in self._statements:
+            self._statements[plan.name] = Statements(plan, self.server, self._source)
+        return self._statements[plan.name]
+
+    def run(self, statement: Any, **values: Any) -> int:
+        """Execute; the number of rows it found."""
+        return int(self.connection.execute(statement, values).rowcount)
+
+    def ordinals(self, statement: sa.Select[Any]) -> list[int]:
+        """The ordinals that a select gives."""
+        return [int(ordinal) for ordinal in self.connection.scalars(statement)]
+
+    def put(self, job: Job, table: sa.Table, at: list[int], staged: dict[str, list[str]]) -> None:
+        """Stage fields of the rows at these indexes; raises Poison for the first that does not fit."""
+        try:
+            self.session.put(table, staged)
+        except Unstorable as error:
+            ordinal = job.rows.ordinals[at[min(error.row, len(at) - 1)]]
+            raise self.unfit(job.plan, error.column, ordinal) from error
+
+    def put_keys(self, plan: Plan, keys: Sequence[bytes], ordinals: Sequence[int]) -> None:
+        """Stage identities, given as wire keys."""
+        self.session.ready(plan.keys)
+        parsed = [orjson.loads(key) for key in keys]
+        staged = {ORDINAL: plain(list(ordinals)), SET: ["0"] * len(keys)}
+        for name in plan.identity:
+            staged[name] = plan.by_name[name].fields([key[name] for key in parsed])
+        try:
+            self.session.put(plan.keys, staged)
+        except Unstorable as error:
+            at = min(error.row, len(keys) - 1)
+            raise self.unfit(plan, error.column, ordinals[at]) from error
+
+    def at(self, ordinal: int) -> str:
+        """A place in the log, for messages."""
+        return f"(batch {self.batch.batch}, ordinal {ordinal})"
+
+    def unfit(self, plan: Plan, column: str | None, ordinal: int) -> Poison:
+        """The error for a value that the target takes only changed, or not at all."""
+        where = f"{plan.name}.{column}" if column else plan.name
+        return Poison(
+            f"cannot store a value of {where} exactly {self.at(ordinal)}",
+            hint="the target's type cannot hold it: see the row with `headwater peek`, then widen "
+            "the target's column, exclude it, or mend the row in the source",
+        )

@@ -1,0 +1,262 @@
+"""Inserts and updates of one batch, in one order: stage, resolve references, update by identity, insert the missing.
+
+What collides on the way is cured once (a unique key vacated, a row without its parent held back); a row that
+still fails is found by halving and named. Held rows are kept for another try at the batch's end.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+import sqlalchemy as sa
+
+from apply import fields
+from apply.fold import fold
+from apply.plan import HOLD, ORDINAL, SET, Link
+from apply.server import Cause
+from apply.transaction import ALL, Job, Transaction
+from schemas.change import Rows
+from schemas.errors import Poison
+from schemas.table import Table
+
+
+class Held(NamedTuple):
+    """A row that cannot be placed yet."""
+
+    table: Table
+    ordinal: int
+    value: bytes
+    is_partial: bool
+
+
+class Upserts:
+    """The upserts of one batch; keeps the rows whose parents have not come."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._in = transaction
+        self.held: dict[str, dict[bytes, Held]] = {}
+
+    def forget(self, name: str, keys: Iterable[bytes]) -> None:
+        """Newer rows of these keys came."""
+        if held := self.held.get(name):
+            for key in keys:
+                held.pop(key, None)
+
+    # Staging.
+
+    def stage(self, job: Job) -> None:
+        """Parse the rows that count and put their columns into the staging table."""
+        plan, rows, upserts = job.plan, job.rows, job.folded.upserts
+        if not upserts:
+            return
+        merged = job.folded.merged
+        images = [merged.get(i) or orjson.loads(rows.values[i])["after"] for i in upserts]
+        self._refuse_nameless(job, images)
+        names = plan.by_name.keys()
+        sets = [0] * len(upserts)
+        if rows.partial:
+            sets = [plan.set_of(frozenset(names & image.keys())) for image in images]
+            job.has_partial = any(sets)
+        ordinals = [rows.ordinals[i] for i in upserts]
+        staged = {ORDINAL: fields.plain(ordinals), SET: fields.plain(sets)}
+        for taken in plan.taken:
+            values = [image.get(taken.name) for image in images]
+            link = plan.translated.get(taken.name)
+            if link is not None:
+                keys = [None if v is None else str(v) for v in values]
+                staged[link.source_key] = fields.text(keys)
+                continue
+            try:
+                staged[taken.name] = taken.fields(values)
+            except fields.Unsendable as error:
+                raise self._in.unfit(plan, taken.name, ordinals[error.row]) from error
+        self._in.session.ready(plan.stage)
+        self._in.put(job, plan.stage, upserts, staged)
+
+    def _refuse_nameless(self, job: Job, images: list[dict[str, Any]]) -> None:
+        for name in job.plan.identity:
+            values = [image.get(name) for image in images]
+            if None in values:
+                ordinal = job.rows.ordinals[job.folded.upserts[values.index(None)]]
+                raise Poison(
+                    f"cannot find a row of {job.plan.name} whose {name} is NULL "
+                    f"{self._in.at(ordinal)}",
+                    hint=f"fill {name} in the source and make it NOT NULL",
+                )
+
+    # Writing.
+
+    def write(self, job: Job, *, as_of_end: bool = False) -> None:
+        """Update and insert the staged rows, parents before children; hold those without a parent."""
+        if not job.folded.upserts:
+            return
+        links = [link for link in job.plan.links if not link.late]
+        self._resolve(job, [k for k in links if k.translated], as_of_end=as_of_end)
+        self._write(job, links)
+        count = self._held_count(job)
+        while count:
+            # Rows that reference rows of the same table: again, as long as a pass places some.
+            before = count
+            self._in.run(job.sql.release(job.plan.stage))
+            self._resolve(job, links, as_of_end=True)
+            count = self._held_count(job)
+            if count >= before:
+                break
+            self._write(job, links)
+        if count:
+            self._keep(job, job.at(self._in.ordinals(job.sql.held(job.plan.stage))))
+        if job.has_partial:
+            self._judge_missing(job)
+
+    def _resolve(self, job: Job, links: Sequence[Link], *, as_of_end: bool) -> None:
+        for link in links:
+            if link.translated:
+                self._look_up(job, link, as_of_end=as_of_end)
+            self._in.run(job.sql.hold_unresolved(link))
+
+    def _look_up(self, job: Job, link: Link, *, as_of_end: bool) -> None:
+        for statement in job.sql.resolve(link, self._in.batch.batch, as_of_end=as_of_end):
+            self._in.run(statement)
+
+    def _held_count(self, job: Job) -> int:
+        if not any(not link.late for link in job.plan.links):
+            return 0
+        return len(self._in.ordinals(job.sql.held(job.plan.stage)))
+
+    def _keep(self, job: Job, indexes: list[int]) -> None:
+        rows, kept = job.rows, self.held.setdefault(job.plan.name, {})
+        for i in indexes:
+            image = job.folded.merged.get(i)
+            value = rows.values[i] if image is None else orjson.dumps({"after": image})
+            kept[rows.keys[i]] = Held(rows.table, rows.ordinals[i], value, rows.partial)
+
+    def _write(self, job: Job, links: Sequence[Link]) -> None:
+        """Update and insert; what collides is cured once, then the first row that fails is named."""
+        cured: set[Cause] = set()
+        while True:
+            savepoint = self._in.connection.begin_nested()
+            try:
+                written = self._write_range(job, ALL, vacate=Cause.UNIQUE in cured)
+                savepoint.commit()
+                self._in.written += written
+                return
+            except sa.exc.DBAPIError as error:
+                cause = self._in.server.cause(error)
+                if cause not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
+                    raise
+                savepoint.rollback()
+                if cause in cured or not self._can_cure(job, cause, links):
+                    raise self._first_bad(job, error, vacate=Cause.UNIQUE in cured) from error
+                cured.add(cause)
+
+    def _can_cure(self, job: Job, cause: Cause, links: Sequence[Link]) -> bool:
+        if cause is Cause.UNIQUE:
+            return bool(job.plan.uniques)
+        if cause is Cause.FOREIGN:
+            return any([self._in.run(job.sql.hold_unresolved(link)) for link in links])
+        return False
+
+    def _write_range(self, job: Job, span: Mapping[str, int], *, vacate: bool) -> int:
+        written = 0
+        if vacate:
+            for statement in job.sql.vacate(with_deletes=bool(job.left)):
+                self._in.run(statement, **span)
+        for number in range(len(job.plan.sets) if job.has_partial else 1):
+            update = job.sql.update(number)
+            if update is not None:
+                written += self._in.run(update, **span)
+        return written + self._in.run(job.sql.insert(), **span)
+
+    def _first_bad(self, job: Job, error: sa.exc.DBAPIError, *, vacate: bool) -> Poison:
+        """Halve the staged rows until one is left that fails after all before it."""
+        stage = job.plan.stage
+        ready = sa.select(stage.c[ORDINAL]).where(stage.c[HOLD] == 0).order_by(stage.c[ORDINAL])
+        ordinals = self._in.ordinals(ready)
+        low, high = 0, len(ordinals) - 1
+        while low < high:
+            middle = (low + high) // 2
+            savepoint = self._in.connection.begin_nested()
+            try:
+                self._write_range(job, {"low": 0, "high": ordinals[middle]}, vacate=vacate)
+                low = middle + 1
+            except sa.exc.DBAPIError as failed:
+                if self._in.server.cause(failed) not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
+                    raise
+                high = middle
+            savepoint.rollback()
+        return Poison(
+            f"cannot write a row of {job.plan.name}: {self._in.server.explain(error)} "
+            f"{self._in.at(ordinals[low])}",
+            hint="a constraint of the target refuses it: see the row with `headwater peek`, then "
+            "mend the target or the row",
+        )
+
+    def _judge_missing(self, job: Job) -> None:
+        missing = self._in.ordinals(job.sql.missing())
+        if missing and job.plan.name not in self._in.batch.pending:
+            raise Poison(
+                f"cannot complete a row of {job.plan.name} that the target lacks: the log holds "
+                f"only some of its columns {self._in.at(missing[0])}",
+                hint="copy the table again, or set REPLICA IDENTITY FULL on it",
+            )
+
+    # References to rows that come later.
+
+    def write_late(self, job: Job) -> None:
+        """Set the references that had to wait for rows of this block."""
+        if not job.folded.upserts:
+            return
+        for link in job.plan.links:
+            if not link.late:
+                continue
+            if link.translated:
+                self._look_up(job, link, as_of_end=False)
+                self._look_up(job, link, as_of_end=True)
+            for number, present in enumerate(job.plan.sets):
+                if link.column in present and (number == 0 or job.has_partial):
+                    self._write_late(job, link, number)
+            if link.translated:
+                self._keep(job, job.at(self._in.ordinals(job.sql.unresolved(link))))
+
+    def _write_late(self, job: Job, link: Link, number: int) -> None:
+        statement = job.sql.update_late(link, number)
+        savepoint = self._in.connection.begin_nested()
+        try:
+            self._in.run(statement, **ALL)
+            savepoint.commit()
+        except sa.exc.DBAPIError as error:
+            if self._in.server.cause(error) is not Cause.FOREIGN:
+                raise
+            savepoint.rollback()
+            self._in.run(job.sql.hold_unresolved(link))
+            self._keep(job, job.at(self._in.ordinals(job.sql.held(job.plan.stage))))
+            self._in.run(statement, **ALL)
+
+    # The batch's end.
+
+    def again(self) -> None:
+        """Try held rows once more, as long as that places some."""
+        count = -1
+        while 0 < (now := sum(map(len, self.held.values()))) != count:
+            count = now
+            waiting, self.held = self.held, {}
+            jobs = [self._job(name, held) for name, held in waiting.items() if held]
+            jobs.sort(key=lambda job: job.plan.rank)
+            for job in jobs:
+                self.stage(job)
+            for job in jobs:
+                self.write(job, as_of_end=True)
+            for job in jobs:
+                self.write_late(job)
+
+    def _job(self, name: str, held: Mapping[bytes, Held]) -> Job:
+        rows = Rows(
+            table=next(iter(held.values())).table,
+            ops=["u"] * len(held),
+            ordinals=[h.ordinal for h in held.values()],
+            keys=list(held),
+            values=[h.value for h in held.values()],
+            partial=any(h.is_partial for h in held.values()),
+        )
+        plan = self._in.plan(name)
+        return Job(plan=plan, sql=self._in.sql(plan), rows=rows, folded=fold(rows), deletes=[])

@@ -1,0 +1,176 @@
+"""One batch written into one open target transaction, block by block: memory is bounded by a block.
+
+Order inside a block: deletes of what nothing references, children first; upserts, parents first; references that
+had to wait; the other deletes. What a block cannot place is tried again at the batch's end. The invariant: after
+`finish`, the target holds what the source held at the batch's end, or an error was raised and nothing may commit.
+"""
+
+from collections.abc import Sequence
+
+import orjson
+
+from apply.delete import Deletes
+from apply.fold import fold
+from apply.identity import facts
+from apply.plan import Link, Plan
+from apply.transaction import Job, Transaction
+from apply.upsert import Held, Upserts
+from schemas.change import Batch, Rows, Truncate
+from schemas.codec import ABSENT
+from schemas.errors import Poison
+
+
+def write(transaction: Transaction, batch: Batch, waiting: set[str]) -> int:
+    """Write the whole batch; the number of rows written.
+
+    waiting: tables with references that wait for a first copy; extended here.
+    """
+    writing = Writing(transaction, waiting)
+    if batch.seeds:
+        # A child may stand before the seed of its parent: all facts first.
+        for block in batch.blocks():
+            writing.learn(block)
+    truncates = sorted(batch.truncates, key=lambda t: t.ordinal)
+    for block in batch.blocks():
+        first = min(rows.ordinals[0] for rows in block)
+        due = [t for t in truncates if t.ordinal < first]
+        writing.truncate(due)
+        truncates = truncates[len(due) :]
+        writing.block(block)
+    writing.truncate(truncates)
+    writing.finish()
+    return transaction.written
+
+
+class Writing:
+    """The blocks of one batch on their way into the target."""
+
+    def __init__(self, transaction: Transaction, waiting: set[str]) -> None:
+        self._in, self._waiting = transaction, waiting
+        self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
+
+    def learn(self, block: Sequence[Rows]) -> None:
+        """Take in a block's facts and seeds, and none of its rows."""
+        for rows in block:
+            stream, seeds = without_seeds(rows)
+            for table, pairs in seeds.items():
+                self._in.identities.seed(table, pairs)
+            if len(stream):
+                self._learn(self._plan(stream), stream)
+
+    def truncate(self, truncates: Sequence[Truncate]) -> None:
+        """Empty these tables of the source's rows."""
+        for truncate in truncates:
+            self._upserts.held.pop(truncate.table, None)
+        if truncates:
+            self._deletes.truncate(truncates)
+
+    def block(self, block: Sequence[Rows]) -> None:
+        """Write one block."""
+        waves: list[dict[str, Rows]] = []
+        for rows in block:
+            stream = without_seeds(rows)[0] if self._in.batch.seeds else rows
+            name = stream.table.full_name
+            # Two descriptions of one table in a block: the older rows first.
+            wave = next((w for w in waves if name not in w), None)
+            if wave is None:
+                waves.append(wave := {})
+            if len(stream):
+                wave[name] = stream
+        for wave in waves:
+            self._wave([self._job(rows) for rows in wave.values()])
+
+    def _job(self, rows: Rows) -> Job:
+        plan = self._plan(rows)
+        self._upserts.forget(plan.name, rows.keys)
+        self._deletes.forget(plan.name, rows.keys)
+        if plan.name in self._waiting:
+            names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
+            self._in.identities.forget(plan, names)
+        if not self._in.batch.seeds:
+            self._learn(plan, rows)
+        folded = fold(rows)
+        # Where other tables reference this one, a row deleted and inserted again is two rows: its
+        # children went with the first.
+        deletes = sorted([*folded.deletes, *folded.again]) if plan.references else folded.deletes
+        return Job(plan=plan, sql=self._in.sql(plan), rows=rows, folded=folded, deletes=deletes)
+
+    def _wave(self, jobs: list[Job]) -> None:
+        jobs.sort(key=lambda job: job.plan.rank)
+        for job in jobs:
+            self._upserts.stage(job)
+        for job in reversed(jobs):
+            self._deletes.delete(job)
+        for job in jobs:
+            self._upserts.write(job)
+        for job in jobs:
+            self._upserts.write_late(job)
+        for job in reversed(jobs):
+            self._deletes.delete_left(job)
+
+    def finish(self) -> None:
+        """Place what had to wait for the batch's end."""
+        self._upserts.again()
+        for name, held in self._upserts.held.items():
+            for key, row in held.items():
+                self._give_up(self._in.plan(name), key, row)
+        for name in sorted(self._waiting):
+            plan = self._in.plan(name)
+            for link in plan.links:
+                self._in.identities.fill(plan, link)
+        self._deletes.finish()
+
+    def _give_up(self, plan: Plan, key: bytes, row: Held) -> None:
+        """A row whose parent did not come in this batch: the first copy brings it, or we stop."""
+        after, pending = orjson.loads(row.value)["after"], self._in.batch.pending
+        for link in sorted(plan.links, key=lambda k: not k.translated):
+            value = after.get(link.column, ABSENT)
+            if value is None or value is ABSENT or self._is_known(link, str(value)):
+                continue
+            if link.parent_name not in pending or not (link.late or plan.name in pending):
+                raise Poison(
+                    f"found no parent in {link.parent_name} for {plan.name}.{link.column} "
+                    f"{self._in.at(row.ordinal)}",
+                    hint=f"copy {link.parent_name}, or its identities, into the log first: the "
+                    "stream began after the parent was written",
+                )
+            if link.late and link.translated:
+                # The row is there, the reference NULL: it is set when the parent's chunk has come.
+                identity = str(orjson.loads(key)[plan.identity[0]])
+                self._in.identities.wait(plan, link, identity, str(value))
+                self._waiting.add(plan.name)
+            # Otherwise the row is not there; its own table's first copy is still to bring it.
+
+    def _is_known(self, link: Link, value: str) -> bool:
+        return link.translated and self._in.identities.is_known(link, value)
+
+    def _plan(self, rows: Rows) -> Plan:
+        return self._in.plan(rows.table.full_name, rows.table.fingerprint)
+
+    def _learn(self, plan: Plan, rows: Rows) -> None:
+        if plan.is_tracked:
+            found = list(facts(rows, plan.source.primary_key[0], plan.identity[0]))
+            self._in.identities.learn(plan.name, found, whole_batch=self._in.batch.seeds)
+
+
+def without_seeds(rows: Rows) -> tuple[Rows, dict[str, list[tuple[str, str]]]]:
+    """A run of rows without its seeds, and the seeds' (source key, identity) by table."""
+    if "s" not in rows.ops:
+        return rows, {}
+    seeds: dict[str, list[tuple[str, str]]] = {}
+    for op, value in zip(rows.ops, rows.values, strict=True):
+        if op == "s":
+            seed = orjson.loads(value)
+            identity = next(iter(seed["identity"].values()))
+            pair = (str(seed["source_key"]), str(identity))
+            seeds.setdefault(seed["table"], []).append(pair)
+    keep = [i for i, op in enumerate(rows.ops) if op != "s"]
+    stream = Rows(
+        table=rows.table,
+        ops=[rows.ops[i] for i in keep],
+        ordinals=[rows.ordinals[i] for i in keep],
+        keys=[rows.keys[i] for i in keep],
+        values=[rows.values[i] for i in keep],
+        partial=rows.partial,
+    )
+    return stream, seeds
