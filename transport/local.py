@@ -6,85 +6,33 @@ and only while no newer epoch is in the log.
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Protocol
 from uuid import uuid4
 
 from schemas.change import Batch, Commit, Offset, Piece, Position, Rows, Stamp, Truncate
-from schemas.errors import Fenced, LogTruncated
+from schemas.errors import Fenced, LogReplaced, LogTruncated
 from schemas.faults import reach
 from transport.batch import StoredBatch, pieces
 from transport.chain import Chain, before, resume, trusted_start
 from transport.chain import follow as link
 from transport.log import Opened
 from transport.record import Checkpoint, Claim, Entry, Record, Span, Spans
+from transport.store import TOPIC, Store, span_of
 
 UNMOVED_BEAT_S = 10.0
 """An empty commit that says nothing new is written at most this often: one is always retained."""
 MOVED_BEAT_S = 1.0
 """An empty commit with a new position is written at most this often: an idle source may advance."""
 IDLE_S = 1.0
+"""A following reader gives None this often while there is nothing new."""
 TRIM_S = 60.0
-TOPIC = "rows"
+"""Retention is enforced at most this often."""
 PAGE = 100
+"""Entries in one read."""
 ROWS = 4_000
 ROWS_BYTES = 1 << 20
-"""Runs of rows are stored in this size: what a reader holds at once, and its shortest read."""
-
-
-class Store(Protocol):
-    """One source's entries, numbered from 1 without gaps, and runs of rows, numbered in order."""
-
-    @property
-    def incarnation(self) -> str:
-        """Names this store; another one, or one made anew, has another."""
-        ...
-
-    def writing(self, *, durable: bool) -> AbstractContextManager[object]:
-        """An exclusive transaction; once `durable` ones end, all so far outlives a power cut."""
-        ...
-
-    def bounds(self) -> tuple[int, int]:
-        """The oldest and the newest entry's offset; (1, 0) when there was never one."""
-        ...
-
-    def entries(self, after: int, limit: int) -> list[tuple[int, Entry]]:
-        """Up to `limit` entries that follow the offset `after`, in order."""
-        ...
-
-    def add_entry(self, entry: Entry) -> int:
-        """Add an entry; its offset. In `writing` only."""
-        ...
-
-    def add_rows(self, epoch: int, run: int, rows: Rows) -> int:
-        """Add a run of rows, and their table's description if it is new. In `writing` only."""
-        ...
-
-    def rows(self, epoch: int, run: int, first: int, last: int) -> Iterator[Rows]:
-        """The runs of rows of (epoch, run) in this stretch, in order, by short reads."""
-        ...
-
-    def delete_orphans(self) -> None:
-        """Delete rows after the newest that any entry names."""
-        ...
-
-    def delete_before(self, offset: int, age_s: float) -> None:
-        """Delete the oldest entries, below `offset` and older than `age_s`, and their rows."""
-        ...
-
-    def wait(self) -> None:
-        """Give the time back for some milliseconds, at most until an entry is added."""
-        ...
-
-    def drop(self) -> list[str]: ...
-    def close(self) -> None: ...
-
-
-def span_of(entry: Entry) -> Span | None:
-    """The stretch of runs of rows that a record of a local log names."""
-    return entry.spans.get(TOPIC, {}).get(0) if isinstance(entry, Record) else None
+"""Runs of rows are stored in this size: what a reader fetches at once."""
 
 
 @dataclass(slots=True)
@@ -104,10 +52,13 @@ class _Draft:
 
 
 class LocalLog:
-    """Implements transport.log.Log over a `Store`."""
+    """Implements transport.log.Log over a `Store`. What came back is read at every transaction,
+    so what `append` wrote is accepted when it returns.
+    """
 
     def __init__(self, store: Store, *, retention_s: float | None = None) -> None:
         self._store = store
+        self._incarnation: str | None = None
         self._retention_s = retention_s
         self._trimmed_at = float("-inf")
         self._epoch: int | None = None
@@ -251,6 +202,7 @@ class LocalLog:
             self._store.delete_before(newest.record.accepted, age_s)
 
     def drop(self) -> list[str]:
+        self._epoch = self._incarnation = None
         return self._store.drop()
 
     def close(self) -> None:
@@ -281,6 +233,14 @@ class LocalLog:
 
     def _page(self, after: int) -> list[tuple[int, Entry]]:
         page = self._store.entries(after, PAGE)
+        # After the read: entries of a log made anew would be too few, or silently not count.
+        incarnation = self._store.incarnation
+        self._incarnation = self._incarnation or incarnation
+        if incarnation != self._incarnation:
+            raise LogReplaced(
+                "found that the log was made anew while it was in use",
+                hint="rebuild the target; a capture starts over with a new first copy",
+            )
         if page and page[0][0] != after + 1:
             raise LogTruncated(
                 f"found that the log begins at entry {page[0][0]}, beyond {after + 1}, the next",

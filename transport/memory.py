@@ -8,8 +8,9 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from schemas.change import Rows
-from transport.local import LocalLog, span_of
+from transport.local import LocalLog
 from transport.record import Entry, loads
+from transport.store import span_of
 
 
 class _Held(NamedTuple):
@@ -18,7 +19,7 @@ class _Held(NamedTuple):
 
 
 class MemoryStream:
-    """One source's entries and rows by ascending number; implements transport.local.Store."""
+    """One source's entries and rows by ascending number; implements transport.store.Store."""
 
     def __init__(self) -> None:
         self.incarnation = uuid4().hex

@@ -18,10 +18,11 @@ from uuid import uuid4
 
 from schemas.change import Rows
 from schemas.table import Table
-from transport.local import LocalLog, span_of
+from transport.local import LocalLog
 from transport.record import Entry, Record, loads
-from transport.sqlite_file import connect, mapped
+from transport.sqlite_file import connect, dropped, mapped
 from transport.sqlite_rows import pack, unpack
+from transport.store import span_of
 
 POLL_S = 0.005
 """One look for new entries takes about 10 microseconds, so this costs 0.2 % of a core."""
@@ -31,6 +32,7 @@ DELETE = 200
 """Runs of rows deleted in one transaction, so that the write-ahead log stays below some 100 MB."""
 
 
+FIND = "SELECT incarnation FROM headwater_streams WHERE source = ?"
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS {e} (id INTEGER PRIMARY KEY, written_at REAL NOT NULL,"
     " last INTEGER, entry BLOB NOT NULL) STRICT",
@@ -46,12 +48,11 @@ SCHEMA = (
 
 
 class SqliteStream:
-    """One source's tables in a log file; implements transport.local.Store."""
+    """One source's tables in a log file; implements transport.store.Store."""
 
     def __init__(self, path: Path, source: str) -> None:
         self._path, self._source = path, source
         self._open: sqlite3.Connection | None = None
-        self._incarnation = ""
         self._tables: dict[int, Table] = {}
         self._table_ids: dict[str, int] = {}
         entries, rows, tables = (f"{source}.{part}" for part in ("commits", "rows", "schemas"))
@@ -65,18 +66,20 @@ class SqliteStream:
         if self._open is None:
             db = connect(self._path)
             with mapped(self._path):
-                self._incarnation = self._register(db)
+                self._register(db)
             self._open = db
         return self._open
 
     @property
     def incarnation(self) -> str:
-        return self._incarnation if self._db else ""
+        found = self._all(FIND, self._source)
+        if not found:
+            raise dropped(self._path)
+        return str(found[0][0])
 
-    def _register(self, db: sqlite3.Connection) -> str:
-        find = "SELECT incarnation FROM headwater_streams WHERE source = ?"
-        found = db.execute(find, [self._source]).fetchone()
-        if found is None:
+    def _register(self, db: sqlite3.Connection) -> None:
+        """Make this source's tables unless they are there."""
+        if db.execute(FIND, [self._source]).fetchone() is None:
             db.execute("BEGIN IMMEDIATE")
             with db:
                 db.execute(
@@ -85,8 +88,6 @@ class SqliteStream:
                 )
                 for statement in SCHEMA:
                     db.execute(statement.format(e=self._e, r=self._r, t=self._t, l=self._l))
-            found = db.execute(find, [self._source]).fetchone()
-        return str(found[0])
 
     @contextmanager
     def writing(self, *, durable: bool) -> Iterator[None]:
@@ -95,11 +96,11 @@ class SqliteStream:
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.commit()
             except BaseException:
                 self._db.rollback()
                 self._table_ids.clear()
                 raise
-            self._db.commit()
 
     def bounds(self) -> tuple[int, int]:
         ((oldest, newest),) = self._all(f"SELECT min(id), max(id) FROM {self._e}")

@@ -106,8 +106,13 @@ def _error(path: Path, name: str, text: str) -> HeadwaterError | None:
             hint="free space on its disk or check the disk, then start again",
         )
     if "no such table" in text:
-        return LogReplaced(
-            f"found that the log was dropped from {path} while it was in use",
-            hint="start over with a new first copy",
-        )
+        return dropped(path)
     return None
+
+
+def dropped(path: Path) -> LogReplaced:
+    """The error of a log that is gone from its file."""
+    return LogReplaced(
+        f"found that the log was dropped from {path} while it was in use",
+        hint="rebuild the target; a capture starts over with a new first copy",
+    )

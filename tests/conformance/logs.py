@@ -21,11 +21,12 @@ from tests.services.server import Server
 from transport.kafka import KafkaLog
 from transport.kafka_commits import Commits
 from transport.kafka_options import Options
-from transport.local import LocalLog, Store
+from transport.local import LocalLog
 from transport.log import Log, Opened
 from transport.memory import MemoryLog, MemoryStore
 from transport.record import Entry, Record
 from transport.sqlite import SqliteLog, SqliteStream
+from transport.store import Store
 
 
 @dataclass(kw_only=True)

@@ -159,6 +159,20 @@ def test_a_log_dropped_under_a_reader_is_said_to_be_gone(path: Path) -> None:
     reader.close()
 
 
+def test_a_log_made_anew_under_a_reader_is_said_to_be_another(path: Path) -> None:
+    writer, reader = Writer(SqliteLog(path, "shop")), SqliteLog(path, "shop")
+    writer.write("a", users(1))
+    read = reader.read(None)
+    assert next(read) is not None
+    writer.log.drop()
+    renewed = Writer(SqliteLog(path, "shop"))
+    renewed.write("z", users(1))
+    with pytest.raises(LogReplaced, match="anew"):
+        next(read)
+    for log in (writer.log, reader, renewed.log):
+        log.close()
+
+
 def text(path: Path) -> None:
     path.write_text("[sources.shop]\n" * 20)
 
