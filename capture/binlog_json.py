@@ -101,7 +101,9 @@ def _opaque(data: bytes, at: int) -> str:
 
 
 def double_text(number: float) -> str:
-    """A double as the server prints it: shortest digits, an exponent outside 1e-15..1e15."""
+    """A double as the server prints it: shortest digits, an exponent outside 1e-15..1e15
+    unless digits follow the point.
+    """
     sign = "-" if str(number).startswith("-") else ""
     digits, _, exponent = f"{abs(number)!r}".partition("e")
     whole, _, part = digits.partition(".")
@@ -112,7 +114,7 @@ def double_text(number: float) -> str:
     digits = digits.rstrip("0")
     if not digits:
         return sign + "0.0"
-    if -15 < point <= 15:
+    if -15 < point <= 15 or 15 < point < len(digits):
         if point <= 0:
             return f"{sign}0.{'0' * -point}{digits}"
         if len(digits) <= point:

@@ -19,7 +19,11 @@ VECTOR, JSON, DECIMAL, ENUM, SET, BLOB, VAR_STRING, STRING, GEOMETRY = (
 )
 _BLOBS = (249, 250, 251, 252)
 _NUMERIC = {TINY, SHORT, INT24, LONG, LONGLONG, DECIMAL, FLOAT, DOUBLE, YEAR}
-_CHARACTER = {VARCHAR, VAR_STRING, STRING, *_BLOBS}
+_CHARACTER = {
+    "mysql": {VARCHAR, VAR_STRING, STRING, *_BLOBS, VECTOR},
+    "mariadb": {VARCHAR, VAR_STRING, STRING, *_BLOBS, GEOMETRY},
+}
+"""Types whose charset is listed, by family: tried on MySQL 9.7 and MariaDB 10.11."""
 _META_SIZES = {
     **dict.fromkeys((FLOAT, DOUBLE, BLOB, GEOMETRY, JSON, VECTOR, TIMESTAMP2, DATETIME2, TIME2), 1),
     **dict.fromkeys((VARCHAR, BIT, DECIMAL, VAR_STRING, STRING, ENUM, SET), 2),
@@ -69,7 +73,7 @@ def table_name(body: bytes) -> tuple[str, str]:
     )
 
 
-def parse(body: bytes) -> TableMap:
+def parse(body: bytes, family: str) -> TableMap:
     """Parse TABLE_MAP; raises Unsupported when it lacks the columns' names."""
     schema, name = table_name(body)
     count, at = packed_int(body, 8 + 1 + body[8] + 1 + 1 + body[9 + body[8] + 1] + 1)
@@ -87,7 +91,7 @@ def parse(body: bytes) -> TableMap:
     real = [meta[0] for meta in metas]
     names = [text.decode() for text in _texts(optional.get(4, b""), 0)]
     unsigned = _unsigned(real, optional.get(1, b""))
-    collations = _collations(real, optional)
+    collations = _collations(real, optional, _CHARACTER[family])
     labels = iter([tuple(one) for one in _label_lists(optional.get(6, b""))])
     sets = iter([tuple(one) for one in _label_lists(optional.get(5, b""))])
     columns = tuple(
@@ -172,9 +176,9 @@ def _unsigned(types: list[int], bits: bytes) -> list[bool]:
     return result
 
 
-def _collations(types: list[int], optional: dict[int, bytes]) -> list[int]:
+def _collations(types: list[int], optional: dict[int, bytes], character: set[int]) -> list[int]:
     result = [0] * len(types)
-    for wanted, default, listed in ((_CHARACTER, 2, 3), ({ENUM, SET}, 10, 11)):
+    for wanted, default, listed in ((character, 2, 3), ({ENUM, SET}, 10, 11)):
         places = [i for i, kind in enumerate(types) if kind in wanted]
         if listed in optional:
             for place, collation in zip(places, _ints(optional[listed]), strict=True):

@@ -1,6 +1,7 @@
 """The batch that a binlog stream is filling: rows by table, pieces, and when it is full."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from capture.mysql_tables import Described
 from schemas.change import Commit, Piece, Rows, Stamp, Truncate
@@ -20,6 +21,17 @@ class Origin:
     place: str
 
 
+class Mark(NamedTuple):
+    """A place inside a batch: pieces given, next ordinal (None: the first), rows by table,
+    truncates.
+    """
+
+    pieces: int
+    ordinal: int | None
+    sizes: dict[int, int]
+    truncates: int
+
+
 class Batch:
     """Rows since the last cut. Pieces leave it early; the run and the ordinals go on."""
 
@@ -31,7 +43,7 @@ class Batch:
         self._rows: dict[int, Rows] = {}
         self._envelopes: dict[int, Envelope] = {}
         self._truncates: list[Truncate] = []
-        self._piece_bytes = self._piece_rows = 0
+        self._piece_bytes = self._piece_rows = self._pieces = 0
         self.row_count = self.size_bytes = 0
 
     @property
@@ -65,6 +77,29 @@ class Batch:
         end = found.decoder.updates(data, start, first, envelope, rows.ops, rows.keys, rows.values)
         self._added(rows, held, end)
 
+    def mark(self) -> Mark:
+        """Where the batch stands, to come back to."""
+        sizes = {name: len(rows) for name, rows in self._rows.items()}
+        ordinal = None if self._run is None else self._ordinal
+        return Mark(self._pieces, ordinal, sizes, len(self._truncates))
+
+    def back_to(self, mark: Mark) -> bool:
+        """Take out what was put in since `mark`; False when some of it has left as a piece."""
+        if mark.pieces != self._pieces:
+            return False
+        if self._run is None:
+            return True
+        ordinal = self._stamp.first_ordinal if mark.ordinal is None else mark.ordinal
+        removed, self._ordinal = self._ordinal - ordinal, ordinal
+        for name, rows in self._rows.items():
+            for one in (rows.ops, rows.ordinals, rows.keys, rows.values):
+                del one[mark.sizes.get(name, 0) :]
+        self._rows = {name: rows for name, rows in self._rows.items() if rows.ops}
+        del self._truncates[mark.truncates :]
+        self._piece_rows -= removed
+        self.row_count -= removed
+        return True
+
     def truncate(self, table: str) -> None:
         """Add the loss of all rows of a table."""
         self._begin_run()
@@ -82,6 +117,7 @@ class Batch:
         )
         self._rows, self._truncates = {}, []
         self._piece_bytes = self._piece_rows = 0
+        self._pieces += 1
         if commit is not None:
             self._run = None
             self._envelopes.clear()

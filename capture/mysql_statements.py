@@ -20,9 +20,10 @@ class Meaning(Enum):
     BEGIN = "begin"
     COMMIT = "commit"
     ROLLBACK = "rollback"
+    SAVEPOINT = "savepoint"
     ROLLBACK_TO = "rollback to savepoint"
     INSIDE = "inside"
-    """Bookkeeping inside a transaction: savepoints, XA END."""
+    """Bookkeeping inside a transaction: RELEASE SAVEPOINT, XA END."""
     TRUNCATE = "truncate"
     STOP = "stop"
     DDL = "ddl"
@@ -32,7 +33,7 @@ class Meaning(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`table`: what is truncated or stopped; `why`: a verb phrase, for STOP."""
+    """`table`: what is truncated or stopped, or ("", savepoint); `why`: a verb phrase, for STOP."""
 
     meaning: Meaning
     table: tuple[str, str] = ("", "")
@@ -127,6 +128,10 @@ class _Tokens:
         """Every word and name: what may be a schema."""
         return {t.text for t in self._tokens if t.kind in ("word", "name")} | {self.database}
 
+    def last(self) -> str:
+        """The last word or name: a savepoint's."""
+        return self._tokens[-1].text if self._tokens else ""
+
     def advance(self) -> bool:
         """Step over one token; False at the end."""
         self.at += 1
@@ -155,7 +160,7 @@ def judge(text: str, database: str, wanted: Wanted, schemas: Callable[[str], boo
     tokens = _Tokens(text, database)
     first = tokens.word()
     if (control := _control(tokens, first)) is not None:
-        return Verdict(meaning=control)
+        return Verdict(meaning=control, table=("", tokens.last()))
     if first in _DML:
         return _dml(tokens, first, wanted, schemas)
     if first in _JUDGES:
@@ -182,7 +187,7 @@ def _control(tokens: _Tokens, first: str) -> Meaning | None:
         return Meaning.ROLLBACK_TO if is_partial else Meaning.ROLLBACK
     return {
         "COMMIT": Meaning.COMMIT,
-        "SAVEPOINT": Meaning.INSIDE,
+        "SAVEPOINT": Meaning.SAVEPOINT,
         "RELEASE": Meaning.INSIDE,
     }.get(first)
 

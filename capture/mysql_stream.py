@@ -14,7 +14,7 @@ from capture import binlog, binlog_table
 from capture.binlog import Event, Framing, Type
 from capture.binlog_kinds import Charsets
 from capture.binlog_packets import Packets, ServerError
-from capture.mysql_batch import Batch, Origin
+from capture.mysql_batch import Batch, Mark, Origin
 from capture.mysql_connection import explained
 from capture.mysql_position import Tracker
 from capture.mysql_statements import Meaning, Verdict, judge
@@ -67,6 +67,8 @@ class BinlogStream:
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._maps: dict[int, Described | None] = {}
         self._in_group = self._in_transaction = self._has_rows = False
+        self._group_at = 0
+        self._savepoints: dict[str, Mark] = {}
         self._committed_at: int | None = None
         self._transactions = 0
         self._given = tracker.position
@@ -168,6 +170,7 @@ class BinlogStream:
             f',"server_id":{event.server_id}{gtid}'
             f',"file":{quote(self._tracker.file)},"pos":{event.end_pos}'
         )
+        self._savepoints = {"": self._batch.mark()}
         self._batch.begin(
             Origin(
                 connector=self._connector,
@@ -187,7 +190,9 @@ class BinlogStream:
         schema, name = binlog_table.table_name(body)
         found = None
         if self._selection.wants(schema, name):
-            found = self._descriptions.get(body[8:], lambda: binlog_table.parse(body))
+            found = self._descriptions.get(
+                body[8:], lambda: binlog_table.parse(body, self._connector)
+            )
         self._maps[binlog_table.table_id(body)] = found
 
     def _rows(self, event: Event) -> None:
@@ -232,8 +237,14 @@ class BinlogStream:
             self._in_transaction = True
         elif meaning == Meaning.COMMIT:
             self._end(event)
-        elif meaning in (Meaning.ROLLBACK, Meaning.ROLLBACK_TO):
-            self._roll_back(event, meaning)
+        elif meaning == Meaning.SAVEPOINT:
+            self._savepoints[verdict.table[1]] = self._batch.mark()
+        elif meaning == Meaning.ROLLBACK_TO:
+            self._roll_back(verdict.table[1])
+        elif meaning == Meaning.ROLLBACK:
+            self._roll_back("")
+            self._has_rows = False
+            self._end(event)
         elif meaning != Meaning.INSIDE:
             self._statement(verdict)
             if not self._in_transaction:
@@ -247,15 +258,16 @@ class BinlogStream:
         except UnicodeDecodeError:
             return found.text.decode("utf-8", "replace")
 
-    def _roll_back(self, event: Event, meaning: Meaning) -> None:
-        """The server cuts rolled-back rows out of what it logs; where it cannot, it logs this."""
-        if self._has_rows:
+    def _roll_back(self, savepoint: str) -> None:
+        """The server cuts rolled-back rows out of what it logs; where it cannot (temporary tables
+        made inside the transaction), it logs the rows and then this.
+        """
+        mark = self._savepoints.get(savepoint)
+        if self._has_rows and (mark is None or not self._batch.back_to(mark)):
             raise Unsupported(
-                "found logged rows that were rolled back later in their transaction",
-                hint="do not mix transactional and other tables in a transaction; copy them anew",
+                "found rows in the binlog that were rolled back after they had been passed on",
+                hint="do not make temporary tables inside large transactions; copy the tables anew",
             )
-        if meaning == Meaning.ROLLBACK:
-            self._end(event)
 
     def _statement(self, verdict: Verdict) -> None:
         name = ".".join(verdict.table)
