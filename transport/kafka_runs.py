@@ -13,7 +13,7 @@ from typing import IO, NamedTuple
 from schemas.change import Rows
 from schemas.table import Table
 
-RUN_BYTES = 32 << 20
+RUN_BYTES = 24 << 20
 """What a batch may hold in memory before it goes to disk."""
 FRAME_ROWS = 500
 """Rows are read back in frames of this size, one of each run at a time: 10 million rows are about
