@@ -89,6 +89,7 @@ def _tell(
                 escape(step.title), f"{step.rows:,}" if step.rows else "",
                 f"{latencies[step.title]:,.1f} ms", escape(str(step.expected)),
             )  # fmt: skip
+    out.print()
     return latencies
 
 

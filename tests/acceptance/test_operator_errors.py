@@ -144,8 +144,8 @@ def test_a_wrong_password_of_the_source(flow: Pipeline) -> None:
 
 def test_a_wrong_password_of_the_target(flow: Pipeline) -> None:
     path = flow.folder / "headwater.toml"
-    head, target = path.read_text().split("[targets")
-    path.write_text(head + "[targets" + target.replace(":headwater@", ":wrong@"))
+    before, after = path.read_text().rsplit(f":{flow.source.server.password}@", 1)
+    path.write_text(f"{before}:wrong@{after}")
     with unchanged(*both(flow)):
         assert_says(flow.start("run"), OPERATOR, "password")
 
