@@ -218,7 +218,7 @@ def test_a_chunk_begun_again_after_a_crash_goes_on_where_the_log_ends(database: 
 
 
 def test_seeds_and_what_was_streamed_meanwhile_are_one_batch(database: Database) -> None:
-    """A target that has the rows learns their source keys before it resolves the first reference."""
+    """A target that has the rows learns their source keys before it resolves a reference."""
     fill(database)
     if family(database) == "postgres":
         with opened(database) as source:
