@@ -105,7 +105,7 @@ def test_sides_with_other_keys_and_fewer_columns_are_equal(sides: Sides) -> None
     sides.target.execute("insert into people (name) values ('of this database alone')")
     report = sides.verify()
     assert (report.verdict, report.count, report.looks) == ("equal", 0, 1)
-    people, pets = report.tables
+    people, pets = (t for t in report.tables if t.table.endswith(("people", "pets")))
     assert (people.source_rows, people.target_rows, pets.target_rows) == (20, 20, 10)
     assert set(people.left_out) == {"id", "secret"}
     assert pets.left_out == ("id",)

@@ -15,6 +15,7 @@ from random import Random
 
 import pytest
 
+from ops.compose import opened_log
 from ops.prepare import prepare_all
 from schemas.faults import POINTS
 from tests.faults.pipeline import Pipeline, Worker, pipeline, until
@@ -116,5 +117,6 @@ def settle(flow: Pipeline, workload: Workload, target: Database, workers: list[W
     report = flow.verify("mirror", values=True)
     assert report.verdict == "equal", report
     assert_monotonic(target, workload.history)
-    assert_written_once(target, workload.ledger_rows)
+    with opened_log(flow.config, flow.name) as log:
+        assert_written_once(target, log, workload.ledger_rows)
     assert [worker.stop() for worker in workers] == [0] * len(workers)
