@@ -214,8 +214,8 @@ def test_a_damaged_file_is_refused(path: Path) -> None:
     writer.write("a", users(*range(2000)))
     writer.log.close()
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xa5" * (path.stat().st_size - 4096))
+        file.seek(sqlite_file.PAGE_BYTES)
+        file.write(b"\xa5" * (path.stat().st_size - sqlite_file.PAGE_BYTES))
     log = SqliteLog(path, "shop")
     with pytest.raises(Operator, match="damaged"):
         batches(log)
@@ -245,7 +245,7 @@ def test_a_full_disk_stops_the_capture_and_later_it_goes_on(path: Path) -> None:
     log = SqliteLog(path, "shop")
     writer = Writer(log)
     writer.write("a", users(1))
-    log._store._db.execute("PRAGMA max_page_count = 40")  # type: ignore[attr-defined]
+    log._store._db.execute("PRAGMA max_page_count = 20")  # type: ignore[attr-defined]
     with pytest.raises(Operator, match="could not write"):
         writer.begin(users(*range(10_000)))
     log.close()
