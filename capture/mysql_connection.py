@@ -95,7 +95,7 @@ def explained(
             hint="check user, password and grants; a capture needs "
             "SELECT, REPLICATION SLAVE and REPLICATION CLIENT",
         )
-    if number == 1236:
+    if number in (1236, 4052):  # 4052: MariaDB's own for the same id
         if "same server_uuid/server_id" in message or "server-id" in message:
             return Misconfigured(
                 "lost the binlog to another client with the same server id",

@@ -125,7 +125,10 @@ TEXTS: list[Column] = [
     ("e300", "enum(" + ",".join(f"'v{i}'" for i in range(300)) + ")", ["1", "255", "256", "300"]),
     ("bo", "tinyint(1)", ["0", "1", "2", "-1", "127", "-128"]),
 ]
-_NESTED = {"a": [1, -1, 1.5, None, True, False, {"b": {"c": []}}], "\U0001f600": '\xe9\n"\\'}
+_NESTED: dict[str, object] = {
+    "a": [1, -1, 1.5, None, True, False, {"b": {"c": []}}],
+    "\U0001f600": '\xe9\n"\\',
+}
 JSONS: list[Column] = [
     (
         "js",
