@@ -155,7 +155,9 @@ class DatabaseTarget:
     ) -> None:
         """Compare-and-set, first: whoever is not where the checkpoint is writes nothing."""
         offset = CHECKPOINT.c.log_offset
-        same = offset.is_(None) if expect is None else offset == expect
+        same = offset.is_(None)
+        if expect is not None:
+            same = self._server.exactly(offset, sa.literal(expect, sa.String))
         moved = (
             sa.update(CHECKPOINT)
             .where(*self._mine(), same)

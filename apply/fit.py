@@ -101,7 +101,7 @@ def _narrower(kind: Kind, column: Any, family: str, is_mysql: bool, is_key: bool
         unsigned = bool(getattr(column, "unsigned", False))
         if kind.unsigned:
             return kind.bits > bits - (not unsigned)
-        return unsigned or kind.bits > bits
+        return bool(unsigned or kind.bits > bits)
     if family == "decimal":
         return _narrow_decimal(kind, column)
     if family == "float":

@@ -32,7 +32,7 @@ SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGIN
 
 # READ COMMITTED takes no gap locks, so that streams do not wait for each other.
 SESSION = (
-    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', sql_notes = 1, max_error_count = 64, "
+    f"SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00', sql_notes = 1, "
     "foreign_key_checks = 1, unique_checks = 1, sql_safe_updates = 0, sql_select_limit = DEFAULT, "
     f"sql_auto_is_null = 0, innodb_lock_wait_timeout = {LOCK_TIMEOUT_S}, "
     "wait_timeout = 31536000, net_write_timeout = 3600, net_read_timeout = 3600",
@@ -111,7 +111,7 @@ class MySQLServer:
             for statement in SESSION:
                 cursor.execute(statement)
             cursor.execute("SELECT @@local_infile, version(), @@binlog_format")
-            streams, version, binlog_format = cursor.fetchone()
+            streams, version, binlog_format = cursor.fetchone() or (0, '', '')
             self._takes_streams = bool(int(streams))
             self._is_mariadb = "mariadb" in _str(version).lower()
             if _str(binlog_format) == "STATEMENT":
@@ -179,7 +179,7 @@ class MySQLServer:
         charset = getattr(like.type, "charset", None)
         if not isinstance(like.type, sa.String) or charset is None:
             return text
-        collation = like.type.collation
+        collation = str(like.type.collation)
         return sa.collate(sa.type_coerce(_Using(text, charset), sa.String()), collation)
 
     def make(self, connection: sa.Connection, table: sa.Table) -> None:
@@ -320,7 +320,7 @@ class MySQLServer:
         text = statement.with_only_columns(*printed, maintain_column_froms=True)
         sql = str(text.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
         make: list[Callable[[bytes], str]] = [mysql_text.fragment(kind) for kind, _, _ in columns]
-        connection = self._connect(conv={}, use_unicode=False)
+        connection = self._connect(conv=pymysql.converters.encoders, use_unicode=False)
         try:
             with connection.cursor(pymysql.cursors.SSCursor) as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")

@@ -11,7 +11,7 @@ from pymysql.connections import Connection, MySQLResult
 PACKET_BYTES = 1 << 20
 
 
-class StreamConnection(Connection):  # type: ignore[type-arg]
+class StreamConnection(Connection):
     """Set `outgoing` before a LOAD DATA LOCAL; without it, nothing is sent."""
 
     outgoing: bytes = b""
@@ -25,7 +25,7 @@ class StreamConnection(Connection):  # type: ignore[type-arg]
         self._result = result
         if result.server_status is not None:
             self.server_status = result.server_status
-        return int(result.affected_rows)
+        return result.affected_rows or 0
 
 
 class _Result(MySQLResult):

@@ -187,6 +187,11 @@ def _connection_cause(message: str, is_invalidated: bool) -> Cause:
 
 def _begin_session(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
-        settings = ", ".join("set_config(%s, %s, false)" for _ in SESSION)
-        cursor.execute(f"SELECT {settings}", [v for pair in SESSION.items() for v in pair])
+        # Only what differs: to set session_replication_role, even to its default, takes a superuser.
+        wanted = ", ".join("(%s, %s)" for _ in SESSION)
+        cursor.execute(
+            f"SELECT set_config(name, value, false) FROM (VALUES {wanted}) AS wanted (name, value) "
+            "WHERE current_setting(name) <> value",
+            [text for pair in SESSION.items() for text in pair],
+        )
     connection.commit()

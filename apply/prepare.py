@@ -157,8 +157,15 @@ class Preparation:
         for key in table.foreign_keys:
             if key.column in names and not self._server.is_mysql:
                 parts.append(sa.Index(f"{name}_{key.column}_idx", key.column))
-        options = {"mysql_engine": "InnoDB", "mysql_charset": "utf8mb4"}
-        return sa.Table(name, sa.MetaData(), *columns, *parts, schema=schema, **options)
+        return sa.Table(
+            name,
+            sa.MetaData(),
+            *columns,
+            *parts,
+            schema=schema,
+            mysql_engine="InnoDB",
+            mysql_charset="utf8mb4",
+        )
 
     def _can_index(self, table: Table, names: Sequence[str]) -> bool:
         """Whether a unique key is kept: on MySQL never one whose text is cut to fit an index."""

@@ -48,8 +48,12 @@ def rows(server: Server, plan: Plan, limit: int) -> Iterator[tuple[list[str], li
     ours = sa.and_(*(plan.target.c[n].is_not(None) for n in plan.identity))
     statement = sa.select(*(c for _, _, c in columns)).select_from(source).where(ours)
     spots = {at: link for link, _, at in joins}
+    is_empty = True
     for block in server.read(columns, statement, limit):
+        is_empty = False
         yield names, [_values(row, spots) for row in block]
+    if is_empty:
+        yield names, []
 
 
 def _values(fragments: list[str | None], spots: dict[int, Link]) -> list[Wire]:

@@ -100,7 +100,7 @@ class Server(Protocol):
 
     def read(
         self,
-        columns: Sequence[tuple[Kind, str, sa.Column[Any]]],
+        columns: Sequence[tuple[Kind, str, Any]],
         statement: sa.Select[Any],
         limit: int,
     ) -> Iterator[list[list[str | None]]]:

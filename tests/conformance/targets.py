@@ -119,9 +119,7 @@ class Stream:
         rows, truncates = [], []
         for ordinal, change in enumerate(changes):
             if change.op == "t":
-                truncates.append(Truncate(change.table.full_name, ordinal)) if False else truncates.append(
-                    Truncate(table=change.table.full_name, ordinal=ordinal)
-                )
+                truncates.append(Truncate(table=change.table.full_name, ordinal=ordinal))
             else:
                 rows.append(self._row(change, run, ordinal))
         commit = Commit(
