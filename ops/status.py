@@ -21,7 +21,8 @@ PATIENCE_S = 2.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetStatus:
-    """lag_s: the newest commit in the log minus the newest one applied, in source commit time.
+    """lag_s: the newest commit in the log minus the newest one applied, in source commit time;
+    0 where the log holds nothing more, None where no commit with a time is known.
 
     batches_behind: batches in the log that are not applied yet, those without rows included.
     rows: rows applied so far.
@@ -89,7 +90,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
         committed_at=applied.committed_at,
         applied_at=applied.applied_at,
         rows=applied.rows,
-        lag_s=_seconds(end.committed_at, applied.committed_at),
+        lag_s=_seconds(end.committed_at, applied.committed_at) if end.batches else 0.0,
     )
 
 
