@@ -6,7 +6,7 @@ postgres_catalog (descriptions), postgres_chunk, postgres_checks, postgres_prepa
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -68,8 +68,10 @@ class PostgresSource:
         self._session = Session(url, name)
         self._server: postgres_slot.Server | None = None
         self._wal: Wal | None = None
+        self._assembler: Assembler | None = None
+        self._expected = 0
 
-    def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
+    def stream(self, after: Position | None, stamp: Stamp) -> Generator[Piece, None, None]:
         """See Source.stream. `after=None` starts at the slot's own place, where prepare made it.
 
         A slot that another process reads is Transient: after a kill its sender may live for a
@@ -99,7 +101,7 @@ class PostgresSource:
         try:
             wal.start(start, self._publication)
             self._wal = wal
-            assembler = Assembler(
+            self._assembler = Assembler(
                 source=self.name,
                 stamp=stamp,
                 after=start,
@@ -110,7 +112,8 @@ class PostgresSource:
                 batch_rows=self._batch_rows,
                 batch_bytes=self._batch_bytes,
             )
-            yield from follow(wal, assembler)
+            self._assembler.await_place(self._expected)
+            yield from follow(wal, self._assembler)
         finally:
             self._release(wal)
 
@@ -127,9 +130,9 @@ class PostgresSource:
         ]
 
     def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
-        """See Source.chunk; a chunk also writes one empty commit record (postgres_chunk.nudge)."""
+        """See Source.chunk; a chunk also writes one message to the log (postgres_chunk.nudge)."""
         chunk = postgres_chunk.read(self._session, self._known_server(), table, after_key, limit)
-        postgres_chunk.nudge(self._session)
+        self._expect(chunk.high)
         return chunk
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
@@ -157,10 +160,11 @@ class PostgresSource:
         return self._run(plan, dry_run=dry_run)
 
     def now(self) -> tuple[Position, int]:
-        """See Source.now. The stream of an idle server passes this place by a keepalive."""
+        """See Source.now; also writes one message to the log, so that an idle stream passes it."""
         lsn, clock = postgres_chunk.end(self._session)
-        postgres_chunk.nudge(self._session)
-        return self._known_server().position(lsn), clock
+        position = self._known_server().position(lsn)
+        self._expect(position)
+        return position, clock
 
     def close(self) -> None:
         """See Source.close."""
@@ -175,6 +179,13 @@ class PostgresSource:
                 self._session.query(statement)
         return statements
 
+    def _expect(self, position: Position) -> None:
+        """Make the stream pass `position` at once, however idle the server is."""
+        postgres_chunk.nudge(self._session)
+        self._expected = postgres_slot.lsn_of(position)
+        if self._assembler is not None:
+            self._assembler.await_place(self._expected)
+
     def _known_server(self) -> postgres_slot.Server:
         if self._server is None:
             self._server = postgres_slot.server(self._session)
@@ -183,6 +194,6 @@ class PostgresSource:
     def _release(self, wal: Wal) -> None:
         """Close the connection and see the sender's process end, so that the slot is free after."""
         wal.close()
-        self._wal = None
+        self._wal = self._assembler = None
         with suppress(HeadwaterError):
             self._session.query("SELECT pg_catalog.pg_terminate_backend(%s, 5000)", wal.pid)

@@ -40,6 +40,7 @@ _UNREADABLE = """
     SELECT oid::bigint FROM pg_catalog.pg_class
     WHERE oid = ANY(%s::oid[]) AND NOT pg_catalog.has_table_privilege(oid, 'SELECT')
 """
+_DATABASE = "SELECT pg_catalog.current_database()::text"
 _OLDEST_VERSION = 140000
 
 
@@ -112,8 +113,12 @@ def _slot(session: Session, settings: dict[str, str], name: str) -> Iterator[Fin
             f"is lost ({slot.lost}): WAL that was not yet read is gone",
             "headwater drop, headwater prepare, then a new log and first copy",
         )
-    elif slot.plugin != "pgoutput":
-        yield _refusal(f"slot {name}", f"was made for {slot.plugin}", "name another slot")
+    elif slot.plugin != "pgoutput" or slot.database != session.one(_DATABASE):
+        yield _refusal(
+            f"slot {name}",
+            f"was made for {slot.plugin} in database {slot.database}",
+            "give the source another slot name",
+        )
     if (slot is None or slot.active_pid is None) and senders >= int(settings["max_wal_senders"]):
         yield _refusal(
             "max_wal_senders",

@@ -35,7 +35,7 @@ _END = """
     SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint,
            (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint
 """
-_NUDGE = "SELECT pg_catalog.pg_current_xact_id()"
+_NUDGE = "SELECT pg_catalog.pg_logical_emit_message(true, 'headwater', '')"
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
 _NULL = rb"\N"
@@ -91,10 +91,10 @@ def end(session: Session) -> tuple[int, int]:
 
 
 def nudge(session: Session) -> None:
-    """Write an empty commit record, so that an idle server flushes what was inserted before.
+    """Write a message that nobody reads, whose commit flushes what was inserted before it.
 
-    Otherwise a keepalive passes that place only with the next record of running transactions,
-    up to 15 s later; or never, where it lies just behind a page's header.
+    On an idle server a keepalive would otherwise pass that place only with the next record of
+    running transactions, up to 15 s later; or never, where it lies just behind a page's header.
     """
     session.query(_NUDGE)
 

@@ -6,13 +6,14 @@ out of the image; it is never null.
 """
 
 from collections.abc import Callable, Sequence
+from struct import Struct
 from typing import Any
 
 from capture import pgoutput
 from capture.pgoutput import DELETE, INSERT, ROW_AT
 from capture.postgres_kinds import BLANK_PADDED
 from schemas.change import Rows
-from schemas.codec import Envelope, image, image_template
+from schemas.codec import Envelope, image, image_template, quote
 from schemas.errors import Operator, Poison, Unsupported
 from schemas.postgres_text import NAMES, expression
 from schemas.table import Table
@@ -21,10 +22,13 @@ Fragments = tuple[str | None, ...]
 """One per column of the table; None: the log did not carry it."""
 
 _OLD_ROW, _NEW_ROW = ord("O"), ord("N")
+_SPARE = bytes(4)
+"""Follows each message, so that a last NULL's letter and a value's head are read in one way."""
+_HEAD = Struct(">BI")
 _VALUE = """\
-    k = d[o]
+    k, e = head(d, o)
     if k == 116:
-        e = o + 5 + (d[o + 3] << 8 | d[o + 4] if d[o + 1] == 0 == d[o + 2] else size(d, o + 1)[0])
+        e += o + 5
         {take}
         o = e
     elif k == 110:
@@ -63,6 +67,7 @@ class RelationRows:
         read, key, template, create = self._read, self._key, self._template, envelope.create
         keys, values, ops, ordinals = rows.keys, rows.values, rows.ops, rows.ordinals
         for message in messages:
+            message += _SPARE
             kind = message[pgoutput.KIND_AT]
             if kind == INSERT:
                 new = read(message, ROW_AT + 1)[1]
@@ -187,16 +192,19 @@ def keyer(table: Table) -> Callable[[Fragments], bytes]:
     names = [c.name for c in table.columns]
     places = [names.index(n) for n in table.identity]
     missing = " or ".join(f"f[{i}] == 'null' or f[{i}] is None" for i in places)
-    values = "".join(f"f[{i}], " for i in places)
+    parts = [
+        f"{prefix + quote(name) + ':'!r} + f[{i}]"
+        for prefix, name, i in zip("{" + "," * len(places), table.identity, places, strict=False)
+    ]
     key: Callable[[Fragments], bytes] = _compiled(
         f"def key(f):\n    if {missing}:\n        raise LookupError\n"
-        f"    return ({image_template(table.identity)!r} % ({values})).encode()",
+        f"    return ({' + '.join(parts)} + '}}').encode()",
         "key",
     )
     return key
 
 
 def _compiled(code: str, name: str) -> Any:
-    scope = {**NAMES, "size": pgoutput.SIZE.unpack_from}
+    scope = {**NAMES, "head": _HEAD.unpack_from}
     exec(code, scope)
     return scope[name]

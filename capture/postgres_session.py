@@ -5,36 +5,41 @@ Opened at the first statement and again after it broke. It never writes a row of
 
 import contextlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psycopg2
+from psycopg import sql
 from psycopg2.extensions import make_dsn
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import make_url
 
 from capture.postgres_errors import connection_error, first_line
 from schemas.errors import HeadwaterError, Misconfigured, Transient
 from schemas.postgres_text import SESSION
 
-quoted: Callable[[str], str] = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
-"""A name as SQL text, in quotes where it needs them."""
-
 _SETTINGS = {
     "search_path": "",  # type names are then printed with their schema
     "row_security": "off",  # a policy that hides rows becomes an error
     "default_transaction_isolation": "read committed",
+    "synchronous_commit": "local",  # for postgres_chunk.nudge: flushed, no standby waited for
 }
 _WAL_SETTINGS = {
-    # A log that takes no rows for minutes must hold the server's sender back, not end it. That a
-    # dead capture still frees the slot is left to TCP keepalives, which the kernel answers.
-    "wal_sender_timeout": "0",
+    # A log that takes no rows for hours must hold the server's sender back, not end it. That a
+    # dead capture still frees the slot is left to TCP keepalives, which the kernel answers. Not 0:
+    # without a timeout the sender looks for replies after every single row (walsender.c,
+    # WalSndWriteData).
+    "wal_sender_timeout": "1d",
     "tcp_keepalives_idle": "60",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "6",
 }
 _TRANSIENT_CLASSES = ("08", "53", "57")
 _TRANSIENT_STATES = ("40001", "40P01", "55P03")
+
+
+def quoted(name: str) -> str:
+    """A name as SQL text."""
+    return sql.Identifier(name).as_string()
 
 
 def conninfo(url: str, name: str, *, replication: bool = False) -> str:
@@ -60,22 +65,22 @@ class Session:
         self._conninfo = conninfo(url, name)
         self._connection: Any = None
 
-    def query(self, sql: str, *params: object) -> list[tuple[Any, ...]]:
+    def query(self, statement: str, *params: object) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows."""
         with self._cursor() as cursor:
-            cursor.execute(sql, params or None)
+            cursor.execute(statement, params or None)
             return list(cursor.fetchall()) if cursor.description else []
 
-    def one(self, sql: str, *params: object) -> Any:
+    def one(self, statement: str, *params: object) -> Any:
         """The first column of the first row; None where there is no row."""
-        rows = self.query(sql, *params)
+        rows = self.query(statement, *params)
         return rows[0][0] if rows else None
 
-    def copy(self, sql: str) -> bytes:
-        """The output of COPY (sql) TO STDOUT, in COPY's text format."""
+    def copy(self, statement: str) -> bytes:
+        """The output of COPY (statement) TO STDOUT, in COPY's text format."""
         out = io.BytesIO()
         with self._cursor() as cursor:
-            cursor.copy_expert(f"COPY ({sql}) TO STDOUT", out)
+            cursor.copy_expert(f"COPY ({statement}) TO STDOUT", out)
         return out.getvalue()
 
     def literal(self, text: str) -> str:

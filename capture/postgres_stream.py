@@ -58,6 +58,7 @@ class Assembler:
         self._position_of, self._describe, self._answer = position, relation, answer
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._at = after
+        self._awaited = 0
         self._relations: dict[bytes, RelationRows | None] = {}
         self._sent: dict[bytes, bytes] = {}
         self._open = False
@@ -69,8 +70,16 @@ class Assembler:
 
     @property
     def is_due(self) -> bool:
-        """Whether whole transactions wait to be given out, or the server for an acknowledgement."""
-        return not self._open and (bool(self._marks) or self._reply_wanted)
+        """Whether whole transactions wait to be given out, the server for an acknowledgement, or
+        somebody for a place that was reached.
+        """
+        if self._open:
+            return False
+        return bool(self._marks) or self._reply_wanted or 0 < self._awaited <= self._at
+
+    def await_place(self, lsn: int) -> None:
+        """Give out an empty commit as soon as `lsn` is reached, without waiting for a beat."""
+        self._awaited = max(self._awaited, lsn)
 
     def feed(self, messages: Iterable[bytes]) -> Iterator[Piece]:
         """Take messages in; give out pieces that are full."""
@@ -100,6 +109,8 @@ class Assembler:
     def cut(self) -> Piece:
         """The end of the batch at the position reached; between transactions only."""
         assert not self._open
+        if self._awaited <= self._at:
+            self._awaited = 0
         piece = self._piece(
             Commit(
                 position=self._position_of(self._at),
@@ -143,6 +154,7 @@ class Assembler:
     def _drawn(self) -> int:
         if self._run is None:
             self._run = self._stamp.draw()
+            self._ordinal = self._stamp.first_ordinal
         return self._run
 
     def _begin(self, message: bytes) -> None:

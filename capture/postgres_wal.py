@@ -74,7 +74,7 @@ class Wal:
                 if length < 0:
                     raise self._error(self._connection.get_result())
                 size += length
-                append(bytes(data))
+                append(data.tobytes())
         except psycopg.OperationalError as error:
             raise Transient("lost the replication connection") from error
         return messages

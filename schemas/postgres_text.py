@@ -23,18 +23,19 @@ SESSION = {
 }
 """Settings that decide how a session prints values."""
 
-_QUOTED = "'\"' + str({0}, 'ascii') + '\"'"
-_STRING = "quote(str({0}, 'utf-8'))"
+_QUOTED = "f'\"{{{0}.decode()}}\"'"
+_STRING = "quote({0}.decode())"
 _EXPRESSIONS = {
-    "int": "str({0}, 'ascii')",
+    "int": "{0}.decode()",
     "decimal": _QUOTED,
     "float": "float{bits}({0})",
-    "bool": "('true' if {0} == b't' else 'false')",
+    # A boolean prints as t, its cast to text as true.
+    "bool": "('true' if {0} in (b't', b'true') else 'false')",
     "text": _STRING,
     "binary": "base64({0})",
     "date": _QUOTED,
     "time": _QUOTED,
-    "datetime": "'\"' + str({0}, 'ascii').replace(' ', 'T', 1) + '\"'",
+    "datetime": "f'\"{{{0}.replace(SPACE, TEE, 1).decode()}}\"'",
     "timestamp": "instant({0})",
     "json": _STRING,
     "uuid": _QUOTED,
@@ -74,7 +75,7 @@ def _base64(value: bytes) -> str:
 
 
 def _instant(value: bytes) -> str:
-    text = str(value, "ascii")
+    text = value.decode()
     if text.endswith("+00"):
         return f'"{text[:-3].replace(" ", "T", 1)}Z"'
     if text.endswith("+00 BC"):
@@ -85,6 +86,8 @@ def _instant(value: bytes) -> str:
 
 
 NAMES: dict[str, Any] = {
+    "SPACE": b" ",
+    "TEE": b"T",
     "quote": quote,
     "float32": _float32,
     "float64": _float64,
