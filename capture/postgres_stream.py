@@ -6,6 +6,7 @@ it, or a keepalive's end at a moment when no transaction was open here; and the 
 keepalive for an end only after every commit below it. So nothing below `position` is still to come.
 """
 
+import struct
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from typing import Protocol
@@ -225,7 +226,7 @@ class Assembler:
         envelope = self._envelope(relation)
         try:
             self._ordinal = relation.encode(messages, envelope, self._ordinal, rows)
-        except ValueError as error:
+        except (ValueError, struct.error) as error:
             raise Unsupported(
                 f"could not read a row of {relation.table.full_name}",
                 hint="check the database's encoding; exclude the table or the column",
