@@ -15,14 +15,15 @@ from apply.target import Placement, Target
 from capture.snapshot import parents_first
 from capture.source import Source
 from ops import show
-from ops.compose import opened_source, opened_target, target_config
+from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
 from ops.verify_looks import Looks, Suspect
 from ops.verify_report import Difference, Report, TableReport, Verdict, print_report
 from ops.verify_sides import Compared, note_parents, note_source, note_target, read_names
-from schemas.change import Position
+from schemas.change import Offset, Position
 from schemas.errors import Misconfigured
 from schemas.table import Table
+from transport.log import Log
 
 CHUNK_ROWS = 10_000
 MAX_LOOKS = 6
@@ -41,19 +42,21 @@ def verify(
     tables: Sequence[str] = (),
     timeout_s: float = 60.0,
     values: bool = False,
+    copying: Callable[[Offset], frozenset[str]] = lambda at: frozenset(),
     pause: Callable[[float], None] = time.sleep,
     seen: Seen = lambda table, rows: None,
 ) -> Report:
     """Compare all selected tables, or `tables` (full names), and say what differs.
 
-    timeout_s: how long the applier may take to pass one look. pause: waits so many seconds, or does
-    what moves the target. seen: told of rows as they are read. Writes nothing on either side;
-    raises what the source and the target raise.
+    timeout_s: how long the applier may take to pass one look. copying: the tables whose first copy
+    is not finished where the target stands (see Copies): it is waited for. pause: waits so many
+    seconds, or does what moves the target. seen: told of rows as they are read. Writes no row on
+    either side; raises what the source and the target raise.
     """
     target.checkpoint()  # raises Operator for a database that is no target yet
     compared = _compared(source.describe(), placement, tables)
     with closing(Looks()) as looks:
-        run = _Run(source, target, looks, compared, pause, seen)
+        run = _Run(source, target, looks, compared, copying, pause, seen)
         run.look()
         while not run.is_settled and run.count < MAX_LOOKS and run.look(wait_s=timeout_s):
             pass
@@ -76,6 +79,7 @@ def run_verify(
     with (
         opened_source(config, settings.source) as source,
         opened_target(config, name) as target,
+        opened_log(config, settings.source) as log,
         show.progress(total=0, shown=not json) as advance,
     ):
         rows = 0
@@ -92,6 +96,7 @@ def run_verify(
             tables=tables,
             timeout_s=timeout_s,
             values=values,
+            copying=Copies(log),
             pause=pause,
             seen=seen,
         )
@@ -126,6 +131,26 @@ def _translated(table: Table, by_name: dict[str, Table], placement: Placement) -
     }
 
 
+class Copies:
+    """Which tables' first copies are not finished at an offset; reads the log's records."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._at: Offset | None = None
+        self._pending: frozenset[str] = frozenset()
+
+    def __call__(self, at: Offset) -> frozenset[str]:
+        """Names of tables at this offset; not before one that was asked for earlier."""
+        if at != self._at:
+            for batch in self._log.read(self._at, follow=False):
+                if batch is None:
+                    continue
+                self._at, self._pending = batch.offset, batch.pending
+                if batch.offset == at:
+                    break
+        return self._pending
+
+
 class _Run:
     """Looks at both sides, one after the other."""
 
@@ -135,11 +160,12 @@ class _Run:
         target: Target,
         looks: Looks,
         compared: Sequence[Compared],
+        copying: Callable[[Offset], frozenset[str]],
         pause: Callable[[float], None],
         seen: Seen,
     ) -> None:
         self._source, self._target, self._looks = source, target, looks
-        self._compared, self._pause, self._seen = compared, pause, seen
+        self._compared, self._copying, self._pause, self._seen = compared, copying, pause, seen
         self.count = 0
         self.high = Position("")
         self.suspects: dict[int, tuple[int, int]] = {}
@@ -162,7 +188,7 @@ class _Run:
             read_names(self._target, c)
             note_source(self._source, self._looks, c, CHUNK_ROWS, self._tell(c))
         self.high = self._source.now()[0]
-        passed = wait_s is None or self._passes(wait_s)
+        passed = wait_s is None or self._passes({c.table.full_name for c in due}, wait_s)
         if passed:
             for c in due:
                 note_target(self._target, self._looks, c, self._tell(c))
@@ -171,11 +197,16 @@ class _Run:
         self.count += 1
         return passed
 
-    def _passes(self, wait_s: float) -> bool:
+    def _passes(self, tables: set[str], wait_s: float) -> bool:
+        """Whether the target passes `high`, and the first copies of `tables`, in time."""
         deadline = time.monotonic() + wait_s
         while True:
             applied = self._target.applied()
-            if applied is not None and self._source.reached(self.high, Position(applied.position)):
+            if (
+                applied is not None
+                and self._source.reached(self.high, Position(applied.position))
+                and tables.isdisjoint(self._copying(applied.offset))
+            ):
                 return True
             if time.monotonic() >= deadline:
                 return False

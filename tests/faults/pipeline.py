@@ -16,10 +16,10 @@ from pathlib import Path
 
 import tomlkit
 
-from ops.compose import opened_source, opened_target
+from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
 from ops.config_file import load
-from ops.verify import verify
+from ops.verify import Copies, verify
 from ops.verify_report import Report
 from tests.services.database import Database
 from tests.services.server import Server
@@ -156,9 +156,16 @@ class Pipeline:
         with (
             opened_source(self.config, self.name) as source,
             opened_target(self.config, target) as opened,
+            opened_log(self.config, self.name) as log,
         ):
-            placement = self.config.targets[target].placement
-            return verify(source, opened, placement, timeout_s=timeout_s, values=values)
+            return verify(
+                source,
+                opened,
+                self.config.targets[target].placement,
+                timeout_s=timeout_s,
+                values=values,
+                copying=Copies(log),
+            )
 
     def close(self) -> None:
         """End every process, and remove what a source or a log keeps."""

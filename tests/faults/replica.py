@@ -14,7 +14,7 @@ from capture.snapshot import with_first_copies
 from capture.source import Source
 from ops.compose import opened_source, opened_target
 from ops.config import Config
-from ops.verify import verify
+from ops.verify import Copies, verify
 from ops.verify_report import Report
 from tests.faults.pipeline import schema_of, user_url
 from tests.services.database import Database
@@ -76,6 +76,7 @@ class Replica:
             self.placement,
             timeout_s=60 if moving else 0,
             values=values,
+            copying=Copies(self.log),
             pause=pause,
         )
 

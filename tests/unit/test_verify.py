@@ -183,6 +183,22 @@ def test_an_applier_that_has_not_passed_is_behind_and_not_different() -> None:
     assert memory.verify(timeout_s=60).verdict == "equal"
 
 
+def test_a_table_whose_first_copy_is_not_finished_is_behind_until_it_is() -> None:
+    memory = people()
+    del memory.target["people"][0]
+    copying = {"public.people"}
+    report = memory.verify(copying=lambda at: frozenset(copying))
+    assert (report.verdict, report.count) == ("behind", 0)
+
+    def finish(memory: Memory) -> None:
+        memory.target["people"].append({"sync_id": "p4", "name": "Ann"})
+        copying.clear()
+
+    memory.moves = [finish]
+    report = memory.verify(copying=lambda at: frozenset(copying), timeout_s=60)
+    assert report.verdict == "equal"
+
+
 def test_a_row_that_changes_at_every_look_is_behind_and_not_different() -> None:
     memory = people()
 
