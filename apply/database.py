@@ -155,7 +155,7 @@ class DatabaseTarget:
     ) -> None:
         """Compare-and-set, first: whoever is not where the checkpoint is writes nothing."""
         offset = CHECKPOINT.c.log_offset
-        same = offset.is_(None)
+        same: sa.ColumnElement[bool] = offset.is_(None)
         if expect is not None:
             same = self._server.exactly(offset, sa.literal(expect, sa.String))
         moved = (

@@ -29,24 +29,28 @@ class Deletes:
             for key in keys:
                 left.pop(key, None)
 
+    def stage(self, job: Job) -> None:
+        """Stage the keys that go, and let rows that may go together not hold each other."""
+        if job.deletes:
+            keys = [job.rows.keys[i] for i in job.deletes]
+            self._in.put_keys(job.plan, keys, [job.rows.ordinals[i] for i in job.deletes])
+            self._unlink(job.plan)
+
+    def _unlink(self, plan: Plan) -> None:
+        # Rows of a tree, or of a cycle of tables: none could be the first to go.
+        for link in plan.links:
+            if link.late:
+                self._in.run(self._in.sql(plan).unlink(link.column))
+
     def delete(self, job: Job) -> None:
         """Delete what nothing references."""
         if not job.deletes:
             return
         rows, plan = job.rows, job.plan
-        keys = [rows.keys[i] for i in job.deletes]
-        self._in.put_keys(plan, keys, [rows.ordinals[i] for i in job.deletes])
-        self._unlink(job)
         if plan.references and self._in.run(job.sql.hold_referenced()):
             held = set(self._in.ordinals(job.sql.held(plan.keys)))
             job.left = [i for i in job.folded.deletes if rows.ordinals[i] in held]
         self._in.written += self._in.run(job.sql.delete(), **ALL)
-
-    def _unlink(self, job: Job) -> None:
-        # A tree is deleted in one statement: its rows must not hold each other.
-        for link in job.plan.links:
-            if link.parent is job.plan.target and link.nullable:
-                self._in.run(job.sql.unlink(link.column))
 
     def delete_left(self, job: Job) -> None:
         """Delete what the block's upserts no longer reference; keep the rest."""
@@ -89,8 +93,10 @@ class Deletes:
     def finish(self) -> None:
         """Delete what waited for the batch's end, children first, cascading as the target does."""
         waiting = [(self._in.plan(name), left) for name, left in self._left.items() if left]
-        for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
+        for plan, left in waiting:
             self._in.put_keys(plan, list(left), list(left.values()))
+            self._unlink(plan)
+        for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
             try:
                 self._in.written += self._in.run(self._in.sql(plan).delete(), **ALL)
             except sa.exc.DBAPIError as error:
@@ -105,11 +111,13 @@ class Deletes:
     def truncate(self, truncates: Sequence[Truncate]) -> None:
         """Delete the rows that came from the source (those with an identity), children first."""
         plans = [(self._in.plan(t.table), t.ordinal) for t in truncates]
-        for plan, ordinal in sorted(plans, key=lambda pair: -pair[0].rank):
+        for plan, ordinal in plans:
             self._left.pop(plan.name, None)
             self._in.identities.truncate(plan.name, ordinal)
+            self._empty_links(plan)
+        for plan, ordinal in sorted(plans, key=lambda pair: -pair[0].rank):
             try:
-                self._truncate(plan)
+                self._in.written += self._in.run(self._in.sql(plan).truncate())
             except sa.exc.DBAPIError as error:
                 if self._in.server.cause(error) is not Cause.FOREIGN:
                     raise
@@ -119,10 +127,8 @@ class Deletes:
                     hint="move or delete those rows in the target",
                 ) from error
 
-    def _truncate(self, plan: Plan) -> None:
-        sql = self._in.sql(plan)
+    def _empty_links(self, plan: Plan) -> None:
         for link in plan.links:
-            if link.parent is plan.target and link.nullable:
+            if link.late:
                 empty = {plan.target.c[link.column]: sa.null()}
-                self._in.run(sa.update(plan.target).values(empty).where(sql.ours()))
-        self._in.written += self._in.run(sql.truncate())
+                self._in.run(sa.update(plan.target).values(empty).where(self._in.sql(plan).ours()))

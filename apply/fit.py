@@ -91,31 +91,33 @@ def family_of(kind: Any) -> str:
 
 def _narrower(kind: Kind, column: Any, family: str, is_mysql: bool, is_key: bool) -> bool:
     if family == "int":
-        if kind.name == "bool":
-            return False
-        bits = (_MYSQL_BITS if is_mysql else _BITS)[
-            column.__visit_name__.upper()
-            .replace("BIG_INTEGER", "BIGINT")
-            .replace("SMALL_INTEGER", "SMALLINT")
-        ]
-        unsigned = bool(getattr(column, "unsigned", False))
-        if kind.unsigned:
-            return kind.bits > bits - (not unsigned)
-        return bool(unsigned or kind.bits > bits)
+        return _narrow_int(kind, column, is_mysql)
     if family == "decimal":
         return _narrow_decimal(kind, column)
     if family == "float":
-        bits = 32 if column.__visit_name__.upper() in ("REAL", "FLOAT") else 64
-        exact = 24 if bits == 32 else 53
-        return kind.bits > (bits if kind.name == "float" else exact) or column.scale is not None
+        is_short = str(column).upper().split("(")[0] in ("REAL", "FLOAT")
+        bits, exact = (32, 24) if is_short else (64, 53)
+        rounds = getattr(column, "scale", None) is not None
+        return rounds or kind.bits > (bits if kind.name == "float" else exact)
     if family in ("time", "datetime", "timestamp"):
         given = getattr(column, "fsp", None) if is_mysql else getattr(column, "precision", None)
         fraction: int = given if given is not None else (0 if is_mysql else 6)
         return kind.fraction > fraction
     if family in ("text", "binary") and kind.name in ("text", "binary") and not is_key:
         length = getattr(column, "length", None)
-        return length is not None and (kind.length is None or kind.length > length)
+        return bool(length is not None and (kind.length is None or kind.length > length))
     return False
+
+
+def _narrow_int(kind: Kind, column: Any, is_mysql: bool) -> bool:
+    if kind.name == "bool":
+        return False
+    name = str(column).upper().split("(")[0].split(" ")[0]
+    bits = (_MYSQL_BITS if is_mysql else _BITS)[name]
+    is_unsigned = bool(getattr(column, "unsigned", False))
+    if kind.unsigned:
+        return kind.bits > bits - (not is_unsigned)
+    return is_unsigned or kind.bits > bits
 
 
 def _narrow_decimal(kind: Kind, column: Any) -> bool:

@@ -29,6 +29,12 @@ def wanted(table: Table, placement: Placement) -> list[Column]:
     ]
 
 
+def indexed(table: Table) -> set[str]:
+    """Columns under a key of the source: where an index limits a text's length, so may its column."""
+    keys = (table.identity, table.primary_key, *table.uniques)
+    return {name for key in keys for name in key} | {key.column for key in table.foreign_keys}
+
+
 def own_key(table: Table, placement: Placement) -> str | None:
     """The primary key column whose values belong to the target; None where the source's are kept.
 

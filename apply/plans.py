@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from apply.fit import family_of, unfit
-from apply.placement import lands_at, own_key, wanted
+from apply.placement import indexed, lands_at, own_key, wanted
 from apply.plan import Link, Plan, Reference, Taken
 from apply.server import Server
 from apply.target import Placement
@@ -135,7 +135,7 @@ def problems(
     if target is None:
         return found
     own = own_key(table, placement)
-    translated = translated_keys(table, known, placement)
+    translated, keyed = translated_keys(table, known, placement), indexed(table)
     for column in wanted(table, placement):
         where = f"{at}.{column.name}"
         if column.name == own:
@@ -145,9 +145,7 @@ def problems(
             found.append(Finding(where=where, problem="is missing", fix=fix))
             continue
         mine = target.c[column.name]
-        why = unfit(
-            column.kind, mine, is_mysql=server.is_mysql, is_key=column.name in table.identity
-        )
+        why = unfit(column.kind, mine, is_mysql=server.is_mysql, is_key=column.name in keyed)
         if why and column.name not in translated and mine.computed is None:
             fix = f'alter the column, or exclude "{name}.{column.name}" for this target'
             found.append(Finding(where=where, problem=why, fix=fix))

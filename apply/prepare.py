@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 
 from apply.own import CHECKPOINT, METADATA, STREAM, TABLES, describe, described
-from apply.placement import own_key, wanted
+from apply.placement import indexed, own_key, wanted
 from apply.plans import Catalog, problems, ranks, translated_keys
 from apply.server import Server
 from apply.target import Placement
@@ -128,8 +128,7 @@ class Preparation:
     def _definition(self, table: Table) -> sa.Table:
         schema, name = self._catalog.place(table.full_name)
         own = own_key(table, self._placement)
-        keyed = {*table.identity, *table.primary_key, *(c for u in table.uniques for c in u)}
-        keyed |= {f.column for f in table.foreign_keys}
+        keyed = indexed(table)
         columns: list[Any] = []
         for column in wanted(table, self._placement):
             nullable = column.nullable and column.name not in table.primary_key

@@ -27,7 +27,9 @@ def read_kind(kind: Kind, family: str) -> Kind:
 
 def rows(server: Server, plan: Plan, limit: int) -> Iterator[tuple[list[str], list[list[Wire]]]]:
     """Blocks of at most `limit` rows that came from the source, from one repeatable-read snapshot."""
-    names, columns, joins = [], [], []
+    names: list[str] = []
+    columns: list[tuple[Kind, str, Any]] = []
+    joins = []
     for column in plan.source.columns:
         taken = plan.by_name.get(column.name)
         if taken is None:

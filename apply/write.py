@@ -99,6 +99,7 @@ class Writing:
         jobs.sort(key=lambda job: job.plan.rank)
         for job in jobs:
             self._upserts.stage(job)
+            self._deletes.stage(job)
         for job in reversed(jobs):
             self._deletes.delete(job)
         for job in jobs:

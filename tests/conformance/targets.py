@@ -104,6 +104,19 @@ def _text(image: dict[str, Any] | None) -> str:
     return "null" if image is None else orjson.dumps(image).decode()
 
 
+def _append(rows: list[Rows], row: Rows) -> None:
+    """Add a row to the last run if that is its table's, as sources do."""
+    last = rows[-1] if rows else None
+    if last is None or last.table is not row.table or last.ordinals[-1] + 1 != row.ordinals[0]:
+        rows.append(row)
+        return
+    last.ops += row.ops
+    last.ordinals += row.ordinals
+    last.keys += row.keys
+    last.values += row.values
+    last.partial |= row.partial
+
+
 class Stream:
     """A source's stream: batches written to a log in memory and read back."""
 
@@ -116,12 +129,13 @@ class Stream:
         """One batch of these changes, in this order."""
         self._position += 1
         run = self._stamp.draw()
-        rows, truncates = [], []
+        rows: list[Rows] = []
+        truncates: list[Truncate] = []
         for ordinal, change in enumerate(changes):
             if change.op == "t":
                 truncates.append(Truncate(table=change.table.full_name, ordinal=ordinal))
             else:
-                rows.append(self._row(change, run, ordinal))
+                _append(rows, self._row(change, run, ordinal))
         commit = Commit(
             position=Position(f"p{self._position}"),
             committed_at=1_700_000_000_000_000 + self._position,
