@@ -34,6 +34,8 @@ _WAL_SETTINGS = {
     "tcp_keepalives_count": "6",
 }
 _TRANSIENT_CLASSES = ("08", "53", "57")
+_SETTING_STATES = ("55000", "53400")
+"""wal_level too low, no free replication slot."""
 _TRANSIENT_STATES = ("40001", "40P01", "55P03")
 
 
@@ -126,6 +128,10 @@ def _mapped(error: psycopg2.Error, *, connected: bool) -> HeadwaterError | None:
     if not connected:
         return connection_error(str(error))
     text = first_line(str(error))
+    if state in _SETTING_STATES:
+        return Misconfigured(
+            f"was refused by PostgreSQL: {text}", hint="run headwater preflight for this source"
+        )
     lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not state
     if lost or state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES:
         return Transient(f"lost the connection to PostgreSQL: {text}")

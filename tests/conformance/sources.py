@@ -26,9 +26,9 @@ def mysql_source(database: Database, **options: Any) -> Source:
 
 
 def postgres_source(database: Database, **options: Any) -> Source:
-    """A source over one database of PostgreSQL."""
+    """A source over one database of PostgreSQL, named as it: a server's slots share their names."""
     options.setdefault("selection", Selection())
-    return PostgresSource("s", database.url, **options)
+    return PostgresSource(database.name, database.url, **options)
 
 
 MAKERS: dict[str, Callable[..., Source]] = {
