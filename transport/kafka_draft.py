@@ -132,8 +132,9 @@ class Draft:
         }
 
     def _refuse(self, table: str, error: KafkaError, message: Message) -> None:
-        if self.refused is None:
-            size_bytes = len(message.key() or b"") + len(message.value() or b"")
+        # A row that is too large takes down those it travels with: the largest is the culprit.
+        size_bytes = len(message.key() or b"") + len(message.value() or b"")
+        if self.refused is None or size_bytes > self.refused.size_bytes:
             self.refused = Refused(table, error, size_bytes)
 
 

@@ -4,9 +4,11 @@ the same.
 Invariant: a name that neither client would obey is refused before anything connects.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
+
+from confluent_kafka import KafkaError
 
 from schemas.errors import Misconfigured
 
@@ -69,6 +71,10 @@ class Options:
         data_only = PRODUCER | CONSUMER
         picked = {n: v for n, v in self._options.items() if n not in data_only}
         return {"bootstrap.servers": self.servers, "client.id": "headwater", **picked}
+
+    def client(self, report: Callable[[KafkaError], None]) -> dict[str, Any]:
+        """What only asks; connection errors are reported."""
+        return {**self._shared(), "error_cb": report}
 
     def producer(self, defaults: Mapping[str, Value]) -> dict[str, Value]:
         """The producer's settings: ours where nothing else was asked for."""

@@ -6,9 +6,11 @@ first ordinals, as transport/batch.py wants them, as often as asked.
 """
 
 import marshal
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
+from weakref import finalize
 
 from schemas.change import Rows
 from schemas.table import Table
@@ -49,7 +51,9 @@ class Runs:
     def spill(self) -> None:
         """Write what is in memory as one sorted run for each description."""
         if self._file is None:
-            self._file = TemporaryFile(prefix="headwater-rows-")  # noqa: SIM115 (lives as long as the batch)
+            # Closed with the last reference: a batch may be read again as long as somebody holds it.
+            self._file = file = TemporaryFile(prefix="headwater-rows-")  # noqa: SIM115
+            finalize(self, file.close)
         for fingerprint, rows in self._rows.items():
             rows.sort()
             for start in range(0, len(rows), FRAME_ROWS):
@@ -77,10 +81,26 @@ class Runs:
                 if rows:
                     yield self._pack(fingerprint.decode(), rows)
             return
+        held: dict[str, list[Row]] = {}
         for frame in self._frames:
+            # No later frame begins before this one: what lies below it is complete.
+            yield from self._below(held, frame.first)
             # Positioned reads by hand: two readings of one batch may take turns.
             self._file.seek(frame.at)
-            yield self._pack(frame.fingerprint, marshal.loads(self._file.read(frame.size_bytes)))
+            rows = held.setdefault(frame.fingerprint, [])
+            rows += marshal.loads(self._file.read(frame.size_bytes))
+            rows.sort()
+        yield from self._below(held, None)
+
+    def _below(self, held: dict[str, list[Row]], ordinal: int | None) -> list[Rows]:
+        """Take the rows below the ordinal (None: all) out of `held`."""
+        found = []
+        for fingerprint, rows in held.items():
+            count = len(rows) if ordinal is None else bisect_left(rows, (ordinal,))
+            if count:
+                found.append(self._pack(fingerprint, rows[:count]))
+                del rows[:count]
+        return sorted(found, key=lambda rows: rows.ordinals[0])
 
     def _pack(self, fingerprint: str, rows: list[Row]) -> Rows:
         table = self._describe(fingerprint)

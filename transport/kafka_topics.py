@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import kafka.errors as admin_errors
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from schemas.errors import LogReplaced, Misconfigured, Operator, Transient
 from schemas.table import Table
-from transport.kafka_errors import translated_admin
+from transport.kafka_errors import LOGIN, translated, translated_admin
 from transport.kafka_options import Options
 
 CONNECT_WITHIN_MS = 8_000
@@ -97,6 +99,7 @@ class Topics:
         self._names = names
         self._wanted = wanted
         self._ready: set[str] = set()
+        _reach(options)
         try:
             self._admin = KafkaAdminClient(
                 **options.admin(),
@@ -225,6 +228,27 @@ class Topics:
             return call(*arguments, **named)
         except admin_errors.KafkaError as error:
             raise translated_admin(error, doing) from error
+
+
+def _reach(options: Options) -> None:
+    """Ask a broker for anything: librdkafka says why there is no answer, kafka-python does not."""
+    errors: list[KafkaError] = []
+    try:
+        client = AdminClient(
+            options.client(errors.append), logger=logging.getLogger("headwater.librdkafka")
+        )
+    except KafkaException as error:
+        raise Misconfigured(
+            f"could not use the log's Kafka options: {error.args[0].str()}",
+            hint="check security.protocol, sasl.* and ssl.*",
+        ) from error
+    doing = f"reach Kafka at {options.servers}"
+    try:
+        client.list_topics(timeout=CONNECT_WITHIN_MS / 1000)
+    except KafkaException as error:
+        client.poll(0)
+        telling = [e for e in errors if e.code() in LOGIN] or [error.args[0]]
+        raise translated(telling[0], doing) from error
 
 
 def _falls_short(name: str, has: str, asked: str) -> bool:
