@@ -51,7 +51,7 @@ class Runs:
     def spill(self) -> None:
         """Write what is in memory as one sorted run for each description."""
         if self._file is None:
-            # Closed with the last reference: a batch may be read again as long as somebody holds it.
+            # Closed with the last reference: a batch may be read again while somebody holds it.
             self._file = file = TemporaryFile(prefix="headwater-rows-")  # noqa: SIM115
             finalize(self, file.close)
         for fingerprint, rows in self._rows.items():
