@@ -4,7 +4,7 @@ Format: MySQL's sql-common/json_binary.h; text: sql-common/json_dom.cc (wrapper_
 """
 
 from binascii import b2a_base64
-from struct import Struct
+from struct import Struct, error
 
 from capture.binlog_values import decimal_reader, json_datetime, json_time
 from schemas.codec import quote
@@ -24,11 +24,11 @@ def json_text(data: bytes) -> str:
         return "null"
     try:
         return _value(data[0], data, 1)
-    except (IndexError, KeyError, UnicodeDecodeError) as error:
+    except (IndexError, KeyError, ValueError, RecursionError, error):
         raise Unsupported(
             "found a JSON value of unknown form in the binlog",
             hint="exclude the column, or report it",
-        ) from error
+        ) from None  # the cause may hold the value
 
 
 def _value(kind: int, data: bytes, at: int) -> str:

@@ -96,12 +96,11 @@ class MySQLSource:
             yield from BinlogStream(
                 Packets(reader._stream_connection._sock),
                 flavour.tracker(start),
-                Descriptions(self._look_up, flavour.family, self._selection, charsets),
+                Descriptions(self._look_up, flavour.family, self._selection, charsets, schemas),
                 connector=flavour.family,
                 source=self.name,
                 selection=self._selection,
                 charsets=charsets,
-                captured_schemas=schemas.__contains__,
                 stamp=stamp,
                 batch_rows=self._batch_rows,
                 batch_bytes=self._batch_bytes,

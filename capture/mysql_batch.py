@@ -28,7 +28,7 @@ class Mark(NamedTuple):
 
     pieces: int
     ordinal: int | None
-    sizes: dict[int, int]
+    sizes: dict[str, int]
     truncates: int
 
 
@@ -40,8 +40,8 @@ class Batch:
         self._run: int | None = None
         self._ordinal = 0
         self._origin = Origin(connector="", source="", committed_at=0, place="")
-        self._rows: dict[int, Rows] = {}
-        self._envelopes: dict[int, Envelope] = {}
+        self._rows: dict[str, Rows] = {}
+        self._envelopes: dict[str, Envelope] = {}
         self._truncates: list[Truncate] = []
         self._piece_bytes = self._piece_rows = self._pieces = 0
         self.row_count = self.size_bytes = 0
@@ -108,7 +108,7 @@ class Batch:
 
     def piece(self, commit: Commit | None = None) -> Piece:
         """Take what is held as a piece; with a commit the batch ends."""
-        run = self._run if self._run is not None else self._stamp.draw()
+        run = self._begin_run()
         piece = Piece(
             run=run,
             rows=tuple(self._rows.values()),
@@ -132,7 +132,7 @@ class Batch:
 
     def _open(self, found: Described) -> tuple[Rows, Envelope]:
         run = self._begin_run()
-        name = id(found)
+        name = found.table.fingerprint
         rows = self._rows.get(name)
         if rows is None:
             rows = self._rows[name] = Rows(

@@ -12,6 +12,8 @@ from schemas.errors import Misconfigured, SourceLost, Transient
 _CONNECTION = {1040, 1042, 1043, 1053, 1077, 1079, 1080, 1152, 1158, 1159, 1160, 1161, 1203}
 _LOST = {2002, 2003, 2005, 2006, 2013, 2014, 2055, 0}
 _LOCKED = {1205, 1213}
+_MEANWHILE = {1054, 1146, 1317, 1412, 1969, 3024}
+"""A table altered or a query ended by others: what comes next reads the catalog anew."""
 _REFUSED = {1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1698, 1820, 1862, 3118, 3159, 3955}
 _OPTIONS = {
     *("ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password", "unix_socket"),
@@ -87,7 +89,7 @@ def explained(
     number: int, message: str, doing: str
 ) -> Transient | Misconfigured | SourceLost | None:
     """Our error for a server's error number; None for one that we do not know."""
-    if number in _CONNECTION | _LOST | _LOCKED:
+    if number in _CONNECTION | _LOST | _LOCKED | _MEANWHILE:
         return Transient(f"could not {doing} ({number}: {message})")
     if number in _REFUSED:
         return Misconfigured(

@@ -7,7 +7,7 @@ recognised is said so, never taken for harmless.
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 Wanted = Callable[[str, str], bool]
@@ -38,6 +38,8 @@ class Verdict:
     meaning: Meaning
     table: tuple[str, str] = ("", "")
     why: str = ""
+    touches: bool = False
+    """Whether it names, or was sent from, a schema with captured tables (DDL and UNKNOWN)."""
 
 
 _TOKEN = re.compile(
@@ -158,6 +160,13 @@ def _tokens(text: str) -> Iterator[_Token]:
 def judge(text: str, database: str, wanted: Wanted, schemas: Callable[[str], bool]) -> Verdict:
     """What the statement means. `schemas`: whether a schema has captured tables."""
     tokens = _Tokens(text, database)
+    verdict = _judge(tokens, wanted, schemas)
+    if verdict.meaning in (Meaning.DDL, Meaning.UNKNOWN):
+        return replace(verdict, touches=any(map(schemas, tokens.names())))
+    return verdict
+
+
+def _judge(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> Verdict:
     first = tokens.word()
     if (control := _control(tokens, first)) is not None:
         return Verdict(meaning=control, table=("", tokens.last()))
@@ -168,7 +177,7 @@ def judge(text: str, database: str, wanted: Wanted, schemas: Callable[[str], boo
         return _JUDGES[first](tokens, wanted, schemas)
     if first in _HARMLESS:
         return Verdict(meaning=Meaning.DDL)
-    return Verdict(meaning=Meaning.UNKNOWN, table=(database, ""))
+    return Verdict(meaning=Meaning.UNKNOWN)
 
 
 def _control(tokens: _Tokens, first: str) -> Meaning | None:
@@ -271,7 +280,7 @@ def _alter(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> V
         tokens.at += 1
     if not tokens.skip("TABLE"):
         known = tokens.word() in _OBJECTS or tokens.word() in ("DATABASE", "SCHEMA")
-        return _DDL if known else Verdict(meaning=Meaning.UNKNOWN, table=(tokens.database, ""))
+        return _DDL if known else Verdict(meaning=Meaning.UNKNOWN)
     tokens.skip("IF", "EXISTS")
     table = tokens.table()
     if table is None:

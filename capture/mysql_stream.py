@@ -5,7 +5,7 @@ more is waiting. Only whole groups move the position. No reconnection, no skippi
 known.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import monotonic
 
 import structlog
@@ -28,7 +28,9 @@ LINGER_S = 0.001
 """How long nothing must arrive for the source to count as idle."""
 
 MOVED_S = 0.05
-"""How often a position is given out that only other tables' changes have moved."""
+"""The longest that changes wait while more keep coming, and how often a position is given out that
+only other tables' changes have moved.
+"""
 
 BEAT_S = 1.0
 
@@ -54,7 +56,6 @@ class BinlogStream:
         source: str,
         selection: Selection,
         charsets: Charsets,
-        captured_schemas: Callable[[str], bool],
         stamp: Stamp,
         batch_rows: int,
         batch_bytes: int,
@@ -62,7 +63,7 @@ class BinlogStream:
         self._packets, self._framing, self._tracker = packets, Framing(), tracker
         self._descriptions, self._charsets = descriptions, charsets
         self._connector, self._source = connector, source
-        self._selection, self._captured_schemas = selection, captured_schemas
+        self._selection = selection
         self._batch = Batch(stamp)
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._maps: dict[int, Described | None] = {}
@@ -71,7 +72,7 @@ class BinlogStream:
         self._savepoints: dict[str, Mark] = {}
         self._committed_at: int | None = None
         self._transactions = 0
-        self._given = tracker.position
+        self._has_moved = False
         self._given_at = monotonic()
 
     def pieces(self) -> Iterator[Piece]:
@@ -84,19 +85,34 @@ class BinlogStream:
                 raise self._explained(error) from error
             for raw in events:
                 self._take(self._framing.event(raw))
-                if self._batch.piece_is_full and not self._is_due():
-                    yield self._batch.piece()
+                if self._in_group:
+                    if self._batch.piece_is_full:
+                        yield self._batch.piece()
                 elif self._is_due():
                     yield self._cut()
-            if not events and not self._in_group and not self._packets.is_partial:
-                yield from self._idle()
+                    self._given_at = monotonic()
+            if not events and self._in_group:
+                yield self._batch.piece()
+            elif not events and self._has_to_give():
+                yield self._cut()
+                self._given_at = monotonic()
             wait = self._wait()
 
     def _is_due(self) -> bool:
-        """Whether a full batch stands at a group's end."""
-        return not self._in_group and (
+        """Whether to cut at this group's end although more may be waiting.
+
+        Time counts from when the last piece was taken: a slow log makes batches larger.
+        """
+        full = (
             self._batch.row_count >= self._batch_rows or self._batch.size_bytes >= self._batch_bytes
         )
+        return full or monotonic() - self._given_at >= self._patience()
+
+    def _has_to_give(self) -> bool:
+        return not self._batch.is_empty or monotonic() - self._given_at >= self._patience()
+
+    def _patience(self) -> float:
+        return MOVED_S if self._has_moved else BEAT_S
 
     def _wait(self) -> float:
         """How long to wait for more before calling the source idle."""
@@ -104,13 +120,7 @@ class BinlogStream:
             return BEAT_S
         if not self._batch.is_empty:
             return LINGER_S
-        since = monotonic() - self._given_at
-        quiet = MOVED_S if self._tracker.position != self._given else BEAT_S
-        return max(quiet - since, LINGER_S)
-
-    def _idle(self) -> Iterator[Piece]:
-        if not self._batch.is_empty or self._wait() <= LINGER_S:
-            yield self._cut()
+        return max(self._patience() - (monotonic() - self._given_at), LINGER_S)
 
     def _cut(self) -> Piece:
         """Everything up to the last whole group as the end of a batch."""
@@ -120,7 +130,7 @@ class BinlogStream:
             transactions=self._transactions,
             marks=(self._tracker.mark,) if self._transactions else (),
         )
-        self._given, self._given_at = commit.position, monotonic()
+        self._has_moved = False
         self._committed_at, self._transactions = None, 0
         return self._batch.piece(commit)
 
@@ -182,6 +192,7 @@ class BinlogStream:
 
     def _end(self, event: Event) -> None:
         self._tracker.end(event)
+        self._has_moved = True
         self._in_group = self._in_transaction = False
         self._committed_at = max(self._committed_at or 0, self._group_at)
         self._transactions += self._has_rows
@@ -230,7 +241,7 @@ class BinlogStream:
     def _query(self, event: Event, *, load: bool = False) -> None:
         found = binlog.query(event.body, load=load)
         verdict = judge(
-            self._text(found), found.database, self._selection.wants, self._captured_schemas
+            self._text(found), found.database, self._selection.wants, self._descriptions.has_schema
         )
         meaning = verdict.meaning
         if meaning == Meaning.BEGIN:
@@ -281,9 +292,10 @@ class BinlogStream:
             self._batch.truncate(name)
             self._has_rows = True
             return
-        self._descriptions.altered()
-        if verdict.meaning == Meaning.UNKNOWN and self._captured_schemas(verdict.table[0]):
-            log.warning("statement_not_recognised", schema=verdict.table[0])
+        if verdict.touches:
+            self._descriptions.altered()
+            if verdict.meaning == Meaning.UNKNOWN:
+                log.warning("statement_not_recognised", position=self._tracker.position)
 
     def _xa_prepare(self, event: Event) -> None:
         if self._has_rows and not binlog.xa_is_committed(event.body):

@@ -5,7 +5,7 @@ moment: where both agree the description is the catalog's, to the letter; where 
 columns that still fit keep their hints, and a warning says so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -170,7 +170,9 @@ class Descriptions:
         family: str,
         selection: Selection,
         charsets: Charsets,
+        schemas: Iterable[str],
     ) -> None:
+        self._schemas = set(schemas)
         self._look_up, self._family = look_up, family
         self._selection, self._charsets = selection, charsets
         self._known: dict[bytes, Described] = {}
@@ -187,6 +189,7 @@ class Descriptions:
             except Misconfigured as error:
                 raise Misconfigured(f"{error} (in the binlog)", hint=error.hint) from error
             self._known[content] = one
+            self._schemas.add(found.schema)
         name = one.table.full_name
         last = self._last.get(name)
         if last is not None and last.shape != one.shape:
@@ -196,6 +199,10 @@ class Descriptions:
             )
         self._last[name] = one
         return one
+
+    def has_schema(self, name: str) -> bool:
+        """Whether a schema has captured tables, now or earlier in this stream."""
+        return name in self._schemas
 
     def altered(self) -> None:
         """A statement came that may change any description, and what the catalog says of it."""

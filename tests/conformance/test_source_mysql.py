@@ -51,8 +51,9 @@ def test_a_stream_resumes_exactly_at_every_position(database: Database) -> None:
         for n in range(6):
             insert(database, n)
         assert ids(tap.drain()) == [f"k{n}" for n in range(6)]
-        ends = [start] + [b[-1].commit.position for b in tap.batches if b[-1].commit]
-    for n, position in enumerate(dict.fromkeys(ends)):
+        rows = [b for b in tap.batches if any(piece.rows for piece in b)]
+        ends = [start] + [b[-1].commit.position for b in rows if b[-1].commit]
+    for n, position in enumerate(ends):
         with Tap(mysql_source(database), after=position) as tap:
             assert ids(tap.drain()) == [f"k{i}" for i in range(n, 6)]
 
@@ -395,8 +396,11 @@ def test_a_private_server_is_followed_and_then_refused_after_a_reset(private: Se
             position = tap.position
         database.execute("flush binary logs")
         newest = database.query("show binary logs")[-1][0]
-        database.execute(f"purge binary logs to '{newest}'")
         insert(database, 5)
+        # A log that a dump thread still reads stays: the server notices only by and by that the
+        # streams above were closed.
+        while len(database.query("show binary logs")) > 1:
+            database.execute(f"purge binary logs to '{newest}'")
         with Tap(mysql_source(database), after=position) as tap:
             assert ids(tap.drain()) == ["k5"]
         with Tap(mysql_source(database), after=start) as tap, pytest.raises(SourceLost) as caught:
@@ -406,6 +410,22 @@ def test_a_private_server_is_followed_and_then_refused_after_a_reset(private: Se
         database.execute(reset)
         with Tap(mysql_source(database), after=position) as tap, pytest.raises(SourceLost):
             next(tap.pieces)
+        with Tap(mysql_source(database)) as tap:
+            assert tap.position == "nothing"
+            insert(database, 6)
+            assert ids(tap.drain()) == ["k6"]
+
+
+def test_a_row_longer_than_a_packet_comes_whole(mysql_db: Database) -> None:
+    """H13: on MariaDB 10.11 the same event; its later partial rows are refused by name."""
+    mysql_db.execute("create table w (sync_id varchar(9) primary key, a longblob, b longtext)")
+    with Tap(mysql_source(mysql_db)) as tap:
+        mysql_db.execute(
+            "insert into w values ('a', repeat(x'00', 20000000), repeat('x', 9000000))"
+        )
+        (change,) = tap.drain()
+        assert change.after["a"] == "A" * 26_666_667 + "="
+        assert len(change.after["b"]) == 9_000_000
 
 
 def test_wrong_settings_are_each_named(private: Server) -> None:
@@ -458,7 +478,8 @@ def test_without_gtids_a_position_is_a_file_and_its_server(server_dir: Path) -> 
             database.execute("flush binary logs")
             insert(database, 2)
             assert ids(tap.drain()) == ["k1", "k2"]
-            ends = [b[-1].commit.position for b in tap.batches if b[-1].commit]
+            rows = [b for b in tap.batches if any(piece.rows for piece in b)]
+            ends = [b[-1].commit.position for b in rows if b[-1].commit]
             chunk = tap.source.chunk(tap.source.describe()[0], None, 10)
             assert len(chunk.keys) == 2
             assert tap.source.reached(chunk.high, Position(str(tap.position)))
