@@ -103,7 +103,14 @@ class Pipeline:
         self.source_settings |= source_settings
         document = {
             "log": self.log,
-            "sources": {self.name: {"url": user_url(self.source), **self.source_settings}},
+            "sources": {
+                self.name: {
+                    "url": user_url(self.source),
+                    # A MySQL server's log holds every database, other tests' too.
+                    "include": [f"{schema_of(self.source)}.*"],
+                    **self.source_settings,
+                }
+            },
             "targets": {
                 name: {"url": user_url(db), "source": self.name, **_mapped(self.source, db)}
                 | self.target_settings

@@ -88,7 +88,7 @@ def replica(
     """Both sides set up as `headwater prepare` does, and a log that holds nothing yet."""
     config = Config.model_validate(
         {
-            "sources": {name: {"url": user_url(source)}},
+            "sources": {name: {"url": user_url(source), "include": [f"{schema_of(source)}.*"]}},
             "targets": {
                 "mirror": {
                     "url": user_url(target),
