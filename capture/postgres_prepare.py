@@ -50,10 +50,13 @@ def plan(session: Session, selection: Selection, slot: str, publication: str) ->
         for part in (relation, *below):
             if not logs_identity(part, identity):
                 statements.append(f"ALTER TABLE {quoted(part)} {_replica_identity(part, identity)}")
-    if postgres_slot.find(session, slot) is None:
+    found = postgres_slot.find(session, slot)
+    if found is None:
         statements.append(
             f"SELECT pg_catalog.pg_create_logical_replication_slot('{slot}', 'pgoutput')"
         )
+    else:
+        postgres_slot.refuse_foreign(slot, found, postgres_slot.server(session).database)
     return statements
 
 
@@ -62,6 +65,7 @@ def plan_drop(session: Session, slot: str, publication: str) -> list[str]:
     statements = []
     found = postgres_slot.find(session, slot)
     if found is not None:
+        postgres_slot.refuse_foreign(slot, found, postgres_slot.server(session).database)
         if found.active_pid is not None:
             raise Operator(
                 f"found slot {slot} in use by process {found.active_pid}",

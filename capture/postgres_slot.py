@@ -86,6 +86,15 @@ def find(session: Session, name: str) -> Slot | None:
     )
 
 
+def refuse_foreign(name: str, slot: Slot, database: str) -> None:
+    """Raise Misconfigured for a slot of somebody else's; names are shared by a whole server."""
+    if slot.plugin != "pgoutput" or slot.database != database:
+        raise Misconfigured(
+            f"found slot {name} made for {slot.plugin} in database {slot.database}",
+            hint="give the source another slot name",
+        )
+
+
 def start_of(name: str, slot: Slot | None, at: Server, after: Position | None) -> int:
     """Where streaming starts: `after`, or the slot's own start. Raises when it cannot be exact."""
     if slot is None:
@@ -98,11 +107,7 @@ def start_of(name: str, slot: Slot | None, at: Server, after: Position | None) -
             "cannot be read",
             hint=_FRESH,
         )
-    if slot.plugin != "pgoutput" or slot.database != at.database:
-        raise Misconfigured(
-            f"found slot {name} made for {slot.plugin} in database {slot.database}",
-            hint="give the source another slot name",
-        )
+    refuse_foreign(name, slot, at.database)
     if slot.lost:
         raise SourceLost(
             f"found slot {name} lost ({slot.lost}): the server removed WAL that was not yet read",

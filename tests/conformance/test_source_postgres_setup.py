@@ -61,6 +61,22 @@ def test_a_slot_that_is_read_is_not_dropped(postgres_db: Database) -> None:
             source.drop()
 
 
+def test_a_slot_of_another_database_is_neither_used_nor_dropped(
+    postgres: Server, postgres_db: Database
+) -> None:
+    """Two sources of one name on one server."""
+    with (
+        opened(postgres_db) as owner,
+        fresh(postgres) as other,
+        closing(PostgresSource(owner.name, other.url, EVERYTHING)) as stranger,
+    ):
+        for step in (stranger.prepare, stranger.drop):
+            with pytest.raises(Misconfigured, match=postgres_db.name) as caught:
+                step()
+            assert "another slot name" in caught.value.hint
+        assert any("was made for" in p for p in problems(stranger))
+
+
 def test_a_stream_that_was_not_prepared_says_what_to_run(source: PostgresSource) -> None:
     with pytest.raises(Misconfigured) as caught:
         next(source.stream(None, Stamp(1)))
