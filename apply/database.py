@@ -13,8 +13,7 @@ import sqlalchemy as sa
 
 from apply import read_back
 from apply.own import CHECKPOINT, METADATA, STREAM, WAITING, described
-from apply.plan import Plan
-from apply.plans import Catalog, plan_all
+from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
 from apply.server import Cause, Server
 from apply.session import Session
@@ -37,8 +36,9 @@ class DatabaseTarget:
         self._name, self._server, self._source = name, server, source_name
         self._placement = placement
         self._session: Session | None = None
-        self._plans: dict[str, Plan] | None = None
-        self._statements: dict[str, Statements] = {}
+        self._plans: Plans | None = None
+        self._older: list[Table] = []
+        self._statements: dict[int, Statements] = {}
         self._waiting: set[str] = set()
 
     # Preparing.
@@ -189,29 +189,34 @@ class DatabaseTarget:
             )
 
     def _prepare_unseen(self, batch: Batch) -> None:
+        """Prepare each description that the batch brings, in the order in which it brings them."""
         with self._connected() as connection:
-            known = described(connection, self._source)
-        unseen: dict[str, Table] = {}
-        for block in batch.blocks():
-            for rows in block:
-                name, table = rows.table.full_name, rows.table
-                if set(rows.ops) != {"s"} and (
-                    name not in known or known[name][0].fingerprint != table.fingerprint
-                ):
-                    unseen[name] = table
-        gone = [t.table for t in batch.truncates if t.table not in known and t.table not in unseen]
+            known = {n: t for n, (t, _) in described(connection, self._source).items()}
+        brought = {
+            rows.table.fingerprint: rows.table
+            for block in batch.blocks()
+            for rows in block
+            if set(rows.ops) != {"s"}
+        }
+        newest = known | {t.full_name: t for t in brought.values()}
+        gone = [t.table for t in batch.truncates if t.table not in newest]
         if gone:
             raise SchemaConflict(
                 f"found a truncate of {gone[0]}, which is not described",
                 hint=f"run: headwater prepare {self._name}",
             )
-        self.prepare(list(unseen.values()))
+        older = [t for t in brought.values() if t != newest[t.full_name]]
+        for table in older:
+            if table != known.get(table.full_name):
+                self.prepare([table])
+        self.prepare([t for n, t in newest.items() if t != known.get(n) or t in older])
+        self._older = older
 
-    def _planned(self, connection: sa.Connection) -> dict[str, Plan]:
+    def _planned(self, connection: sa.Connection) -> Plans:
         if self._plans is None:
             known = {n: t for n, (t, _) in described(connection, self._source).items()}
             catalog = Catalog(self._server, connection, self._placement)
-            self._plans = plan_all(catalog, self._server, self._placement, known)
+            self._plans = plan_all(catalog, self._server, self._placement, known, self._older)
             self._statements = {}
             mine = sa.select(WAITING.c.table_name).where(WAITING.c.source == self._source)
             self._waiting = set(connection.scalars(mine.distinct()))
@@ -223,7 +228,7 @@ class DatabaseTarget:
         self, table: Table, *, limit: int = 10_000
     ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
         with self._connected() as connection:
-            plan = self._planned(connection).get(table.full_name)
+            plan = self._planned(connection).newest.get(table.full_name)
             connection.commit()
         if plan is None:
             raise SchemaConflict(

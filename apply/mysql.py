@@ -63,7 +63,7 @@ _ROW |= {
     4025,
 }
 _AT_ROW = re.compile(r"at row (\d+)")
-_COLUMN = re.compile(r"[Cc]olumn [`']?(?:[^`'.]*[`']?\.[`']?){0,2}([^`']+?)[`']? at row")
+_COLUMN = re.compile(r"column [`']?(?:[^`'.]*[`']?\.[`']?){0,2}([^`'.]+)[`']?(?: at row|\.?$)")
 SMALL = 500
 
 
@@ -165,6 +165,8 @@ class MySQLServer:
             return fields.json_in_doubles if family == "json" else fields.text
         if kind.name == "timestamp" and family != "text":
             return fields.without_zone
+        if kind.name == "float" and kind.bits == 32:
+            return fields.single
         return fields.text if kind.name in ("text", "enum") else fields.plain
 
     def exactly(self, column: Any, other: Any) -> sa.ColumnElement[bool]:
@@ -200,21 +202,49 @@ class MySQLServer:
         names: Sequence[str],
         columns: Sequence[list[str]],
     ) -> None:
-        quote = self.engine.dialect.identifier_preparer
-        into = quote.format_table(table)
-        binary = [isinstance(table.c[n].type, _BINARY) for n in names]
         try:
-            if self._takes_streams:
-                self._load(connection, into, [quote.quote(n) for n in names], binary, columns)
-            else:
-                self._insert(connection, into, [quote.quote(n) for n in names], binary, columns)
+            self._put(connection, table, names, columns)
         except pymysql.Error as error:
             code, message = (*error.args, "", "")[:2]
-            if code in _ROW and (at := _AT_ROW.search(str(message))):
-                raise Unstorable(int(at[1]) - 1, _column(str(message))) from error
-            raise sa.exc.DBAPIError.instance(
-                into, None, error, pymysql.Error, dialect=self.engine.dialect
-            ) from error
+            if code not in _ROW:
+                raise sa.exc.DBAPIError.instance(
+                    table.name, None, error, pymysql.Error, dialect=self.engine.dialect
+                ) from error
+            at = _AT_ROW.search(str(message))
+            # Invalid JSON is refused without saying where.
+            row = int(at[1]) - 1 if at else self._first_bad(connection, table, names, columns)
+            raise Unstorable(row, _column(str(message))) from error
+
+    def _first_bad(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        names: Sequence[str],
+        columns: Sequence[list[str]],
+    ) -> int:
+        low, high = 0, len(columns[0]) - 1
+        while low < high:
+            middle = (low + high) // 2
+            savepoint = connection.begin_nested()
+            try:
+                self._put(connection, table, names, [c[low : middle + 1] for c in columns])
+                low = middle + 1
+            except (pymysql.Error, Unstorable):
+                high = middle
+            savepoint.rollback()
+        return low
+
+    def _put(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        names: Sequence[str],
+        columns: Sequence[list[str]],
+    ) -> None:
+        quote = self.engine.dialect.identifier_preparer
+        binary = [isinstance(table.c[n].type, _BINARY) for n in names]
+        put = self._load if self._takes_streams else self._insert
+        put(connection, quote.format_table(table), [*map(quote.quote, names)], binary, columns)
 
     def _load(
         self,

@@ -5,6 +5,7 @@ Nothing is changed here. A problem is a `Finding`; a plan is made only for a tab
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -214,10 +215,37 @@ def translated_keys(
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plans:
+    """newest: by full name, for the newest description. older: by fingerprint, for the others of a
+    batch in which a table was altered.
+    """
+
+    newest: Mapping[str, Plan]
+    older: Mapping[str, Plan]
+
+
 def plan_all(
+    catalog: Catalog,
+    server: Server,
+    placement: Placement,
+    known: Mapping[str, Table],
+    older: Sequence[Table] = (),
+) -> Plans:
+    """A plan for every described table that the target has, and for older descriptions of them."""
+    newest = _plan_known(catalog, server, placement, known)
+    before: dict[str, Plan] = {}
+    for number, table in enumerate(older, start=len(known)):
+        plans = _plan_known(catalog, server, placement, {**known, table.full_name: table})
+        if table.full_name in plans:
+            # A number of its own: the staging tables of two descriptions differ.
+            before[table.fingerprint] = replace(plans[table.full_name], number=number, sets=[])
+    return Plans(newest=newest, older=before)
+
+
+def _plan_known(
     catalog: Catalog, server: Server, placement: Placement, known: Mapping[str, Table]
 ) -> dict[str, Plan]:
-    """A plan for every described table that the target has, by full name."""
     order = ranks(list(known.values()))
     tracked = {
         key.parent for t in known.values() for key in translated_keys(t, known, placement).values()

@@ -1,6 +1,6 @@
 """One batch's open target transaction: its plans, its statements, and errors that name a row of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from apply.fields import plain
 from apply.fold import Folded
 from apply.identity import Identities
 from apply.plan import ORDINAL, SET, Plan
+from apply.plans import Plans
 from apply.server import Unstorable
 from apply.session import Session
 from apply.sql import Statements
@@ -49,8 +50,8 @@ class Transaction:
     def __init__(
         self,
         session: Session,
-        plans: Mapping[str, Plan],
-        statements: dict[str, Statements],
+        plans: Plans,
+        statements: dict[int, Statements],
         source: str,
         batch: Batch,
     ) -> None:
@@ -60,17 +61,19 @@ class Transaction:
         self.written = 0
 
     def plan(self, name: str, fingerprint: str | None = None) -> Plan:
-        """The plan of a table; raises Unplanned where it is none, or one for another description."""
-        plan = self._plans.get(name)
-        if plan is None or fingerprint not in (None, plan.source.fingerprint):
+        """The plan of a table under a description (None: the newest); raises Unplanned without one."""
+        plan = self._plans.newest.get(name)
+        if plan is not None and fingerprint not in (None, plan.source.fingerprint):
+            plan = self._plans.older.get(fingerprint or "")
+        if plan is None:
             raise Unplanned
         return plan
 
     def sql(self, plan: Plan) -> Statements:
         """The plan's statements."""
-        if plan.name not in self._statements:
-            self._statements[plan.name] = Statements(plan, self.server, self._source)
-        return self._statements[plan.name]
+        if plan.number not in self._statements:
+            self._statements[plan.number] = Statements(plan, self.server, self._source)
+        return self._statements[plan.number]
 
     def run(self, statement: Any, **values: Any) -> int:
         """Execute; the number of rows it found."""
