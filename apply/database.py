@@ -1,7 +1,9 @@
-"""A target database: the seam's methods over a `Server`, the same for PostgreSQL, MySQL and MariaDB.
+"""A target database: the seam's methods over a `Server`, the same for PostgreSQL, MySQL and
+MariaDB.
 
-One connection, one transaction per batch: the checkpoint's compare-and-set first, rows, commit. After any error
-the connection is thrown away, and with it every staging table and plan: the next call starts from what is durable.
+One connection, one transaction per batch: the checkpoint's compare-and-set first, rows, commit.
+After any error the connection is thrown away, and with it every staging table and plan: the next
+call starts from what is durable.
 """
 
 from collections.abc import Iterator, Sequence
@@ -30,7 +32,9 @@ from schemas.table import Table
 
 
 class DatabaseTarget:
-    """Implements apply.target.Target over a server; PostgresTarget and MySQLTarget only choose it."""
+    """Implements apply.target.Target over a server; PostgresTarget and MySQLTarget only choose
+    it.
+    """
 
     def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:
         self._name, self._server, self._source = name, server, source_name
@@ -209,7 +213,8 @@ class DatabaseTarget:
         for table in older:
             if table != known.get(table.full_name):
                 self.prepare([table])
-        self.prepare([t for n, t in newest.items() if t != known.get(n) or t in older])
+        altered = {t.full_name for t in older}
+        self.prepare([t for n, t in newest.items() if t != known.get(n) or n in altered])
         self._older = older
 
     def _planned(self, connection: sa.Connection) -> Plans:

@@ -1,4 +1,5 @@
-"""Plans for all described tables of one source: reflection, links between them, and what prevents them.
+"""Plans for all described tables of one source: reflection, links between them, and what prevents
+them.
 
 Nothing is changed here. A problem is a `Finding`; a plan is made only for a table without refusals.
 """
@@ -42,7 +43,9 @@ class Catalog:
         return self._tables[place]
 
     def uniques(self, place: tuple[str, str]) -> list[tuple[str, ...]]:
-        """Column sets under a unique key or index without conditions, the primary key's among them."""
+        """Column sets under a unique key or index without conditions, the primary key's among
+        them.
+        """
         schema, name = place
         found = [self._inspector.get_pk_constraint(name, schema)["constrained_columns"]]
         for index in self._inspector.get_indexes(name, schema):

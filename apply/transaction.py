@@ -1,4 +1,6 @@
-"""One batch's open target transaction: its plans, its statements, and errors that name a row of it."""
+"""One batch's open target transaction: its plans, its statements, and errors that name a row of
+it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -61,7 +63,9 @@ class Transaction:
         self.written = 0
 
     def plan(self, name: str, fingerprint: str | None = None) -> Plan:
-        """The plan of a table under a description (None: the newest); raises Unplanned without one."""
+        """The plan of a table under a description (None: the newest); raises Unplanned without
+        one.
+        """
         plan = self._plans.newest.get(name)
         if plan is not None and fingerprint not in (None, plan.source.fingerprint):
             plan = self._plans.older.get(fingerprint or "")
@@ -84,7 +88,9 @@ class Transaction:
         return [int(ordinal) for ordinal in self.connection.scalars(statement)]
 
     def put(self, job: Job, table: sa.Table, at: list[int], staged: dict[str, list[str]]) -> None:
-        """Stage fields of the rows at these indexes; raises Poison for the first that does not fit."""
+        """Stage fields of the rows at these indexes; raises Poison for the first that does not
+        fit.
+        """
         try:
             self.session.put(table, staged)
         except Unstorable as error:
