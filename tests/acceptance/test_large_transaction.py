@@ -46,7 +46,8 @@ def test_a_million_rows_arrive_as_one_transaction_in_bounded_memory(
 
         until(arrived, "the transaction", within_s=400)
         assert counts == {1, ROWS + 1}
-        assert target.query("select count(distinct xact), sum(n) from witness") == [(2, ROWS + 1)]
+        wrote = "select count(distinct xact), sum(n) from witness where n > 0"
+        assert target.query(wrote) == [(2, ROWS + 1)]
         assert flow.verify("mirror").verdict == "equal"
         peaks = {"capture": capture.peak_mb, "apply": apply.peak_mb}
         print(f"peak resident memory in MB: {peaks}")

@@ -77,6 +77,11 @@ def arrive(workload: Workload, target: Database, workers: list[Worker]) -> None:
 
 
 def has_taken_over(flow: Pipeline, second: Worker) -> bool:
-    """Whether the second process has said that it works, or has ended."""
+    """Whether the second process works, waits for what the frozen one holds, or has ended.
+
+    A frozen capture holds PostgreSQL's slot, and the second one has claimed the log before that.
+    """
     said = second.said
-    return second.code is not None or '"captured"' in said or '"applied"' in said
+    return second.code is not None or any(
+        f'"{event}"' in said for event in ("captured", "applied", "will_retry")
+    )

@@ -41,15 +41,15 @@ create table ledger (id bigint auto_increment primary key, sync_id char(36) not 
   amount int not null);
 """
 _WITNESS = """
-create table witness (n bigserial primary key, tab text, sync_id uuid, version int);
+create table witness (n bigserial primary key, tab text, sync_id text, version int);
 create function witness() returns trigger language plpgsql as $$
 begin
   if tg_op <> 'INSERT' and (tg_op = 'DELETE' or old.sync_id <> new.sync_id) then
-    insert into witness (tab, sync_id, version) values (tg_table_name, old.sync_id, -1);
+    insert into witness (tab, sync_id, version) values (tg_table_name, old.sync_id::text, -1);
   end if;
   if tg_op <> 'DELETE' then
     insert into witness (tab, sync_id, version)
-      values (tg_table_name, new.sync_id, (to_jsonb(new) ->> tg_argv[0])::int);
+      values (tg_table_name, new.sync_id::text, (to_jsonb(new) ->> tg_argv[0])::int);
   end if;
   return null;
 end $$;
