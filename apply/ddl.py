@@ -1,24 +1,29 @@
-"""Column types of tables that Headwater creates, from kinds; every value of the kind fits or is refused by name.
+"""Column types of tables that Headwater creates, from kinds; every value of the kind fits or is
+refused by name.
 
-| kind                      | PostgreSQL                         | MySQL, MariaDB                              |
-|---------------------------|------------------------------------|---------------------------------------------|
-| int 8 / 16 / 24 / 32 / 64 | smallint, smallint, integer ×2, bigint | tinyint … bigint, unsigned where it is   |
-| … unsigned                | smallint, integer ×2, bigint, numeric(20,0) |                                    |
-| decimal(p,s)              | numeric(p,s)                       | decimal(p,s), at most (65,30)               |
-| decimal                   | numeric                            | decimal(65,30): more digits are refused     |
-| float 32 / 64             | real, double precision             | float, double                               |
-| bool                      | boolean: 0 and 1 only              | tinyint(1)                                  |
-| text(n)                   | varchar(n)                         | varchar(n) to 1,000 characters, else longtext |
-| text                      | text                               | longtext; a key: varchar(255)               |
-| binary                    | bytea                              | varbinary(n) to 1,000 bytes, else longblob  |
-| date, time, datetime      | date, time(f), timestamp(f)        | date, time(f), datetime(f)                  |
-| timestamp                 | timestamptz(f)                     | datetime(f) holding UTC; from MySQL timestamp(f) |
-| json                      | jsonb; from PostgreSQL's json json | json                                        |
-| uuid                      | uuid                               | char(36) ascii; MariaDB: uuid               |
-| enum                      | text                               | varchar(255); from MySQL the same enum      |
+| kind               | PostgreSQL                        | MySQL, MariaDB                         |
+|--------------------|-----------------------------------|----------------------------------------|
+| int 8, 16          | smallint                          | tinyint, smallint                      |
+| int 24, 32, 64     | integer, integer, bigint          | mediumint, int, bigint                 |
+| int 8, 16 unsigned | smallint, integer                 | the same, unsigned                     |
+| int 24, 32, 64 uns.| integer, bigint, numeric(20,0)    | the same, unsigned                     |
+| decimal(p,s)       | numeric(p,s)                      | decimal(p,s), at most (65,30)          |
+| decimal            | numeric                           | decimal(65,30): more digits refused    |
+| float 32, 64       | real, double precision            | float, double                          |
+| bool               | boolean: 0 and 1 only             | tinyint(1)                             |
+| text(n)            | varchar(n)                        | varchar(n) to n = 1,000, else longtext |
+| text               | text                              | longtext; a key: varchar(255)          |
+| binary             | bytea                             | varbinary(n) to 1,000, else longblob   |
+| date, time         | date, time(f)                     | date, time(f)                          |
+| datetime           | timestamp(f)                      | datetime(f)                            |
+| timestamp          | timestamptz(f)                    | datetime(f), UTC; of MySQL timestamp(f)|
+| json               | jsonb; of PostgreSQL's json json  | json                                   |
+| uuid               | uuid                              | char(36) ascii; MariaDB: uuid          |
+| enum               | text                              | varchar(255); of MySQL the same enum   |
 
-A source of the same family keeps its native type's text where the target surely knows it (BUILTIN). Text on MySQL
-and MariaDB is utf8mb4 under a binary collation without padding, so that only equal text is equal.
+A source of the same family keeps its native type's text where the target surely knows it (BUILTIN).
+Text on MySQL and MariaDB is utf8mb4 under a binary collation without padding, so that only equal
+text is equal.
 """
 
 import re
@@ -32,8 +37,9 @@ _MYSQL_BUILTIN = re.compile(
     r"|(tiny|medium|long)?blob|date|time|datetime|timestamp|year|bit)\b.*"
 )
 _POSTGRES_BUILTIN = re.compile(
-    r"(smallint|integer|bigint|numeric|real|double precision|boolean|text|character varying|character"
-    r"|varchar|char|bytea|date|time|timestamp|jsonb?|uuid)( ?\(\d+(,-?\d+)?\))?( with(out)? time zone)?"
+    r"(smallint|integer|bigint|numeric|real|double precision|boolean|text|character varying"
+    r"|character|varchar|char|bytea|date|time|timestamp|jsonb?|uuid)"
+    r"( ?\(\d+(,-?\d+)?\))?( with(out)? time zone)?"
 )
 _ROOMY = 1000
 """Longer columns live outside the row, whose limit is 65,535 bytes for all columns together."""

@@ -1,7 +1,9 @@
-"""Deletes of one batch: what nothing references at once, the rest when nothing references it any more.
+"""Deletes of one batch: what nothing references at once, the rest when nothing references it any
+more.
 
-A row that is still referenced waits for the block's upserts (children may move to another parent) and then for the
-batch's end. So neither a foreign key nor a cascade of the target acts on rows that the source kept.
+A row that is still referenced waits for the block's upserts (children may move to another parent)
+and then for the batch's end. So neither a foreign key nor a cascade of the target acts on rows that
+the source kept.
 """
 
 from collections.abc import Iterable, Sequence
@@ -71,7 +73,8 @@ class Deletes:
     def _bequeath(self, plan: Plan, keys: Sequence[bytes]) -> None:
         """Where an identity was replaced under one source key, children follow the key.
 
-        The source's children did not change, so nothing in the log moves them (a sync_id that was updated).
+        The source's children did not change, so nothing in the log moves them (a sync_id that was
+        updated).
         """
         if not plan.is_tracked or plan.own_key is None:
             return

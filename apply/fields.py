@@ -1,7 +1,8 @@
-"""Wire values -> fields of COPY's text format, which LOAD DATA reads too: columns at a time, never a row.
+"""Wire values -> fields of COPY's text format, which LOAD DATA reads too: columns at a time, never
+a row.
 
-A field is text without tab, line feed or bare backslash; NULL is `\\N`. Nothing is converted here that a server
-converts exactly by itself.
+A field is text without tab, line feed or bare backslash; NULL is `\\N`. Nothing is converted here
+that a server converts exactly by itself.
 """
 
 import re
@@ -37,7 +38,9 @@ def plain(values: list[Any]) -> list[str]:
 
 
 def text(values: list[Any]) -> list[str]:
-    """Any text; escapes the whole column in one go, which is five times as fast as value by value."""
+    """Any text; escapes the whole column in one go, which is five times as fast as value by
+    value.
+    """
     whole = "\0".join(["" if v is None else v for v in values])
     if whole.count("\0") != len(values) - 1:
         return [NULL if v is None else _escape(v).replace("\0", "\\\0") for v in values]
@@ -63,7 +66,9 @@ def flag(values: list[Any]) -> list[str]:
 
 
 def single(values: list[Any]) -> list[str]:
-    """32-bit floats with all digits of their double: MySQL refuses the shortest text of the largest."""
+    """32-bit floats with all digits of their double: MySQL refuses the shortest text of the
+    largest.
+    """
     return [
         NULL if v is None else v if isinstance(v, str) else repr(unpack("f", pack("f", v))[0])
         for v in values
@@ -90,7 +95,9 @@ _NUMBER = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 
 
 def json_in_doubles(values: list[Any]) -> list[str]:
-    """Documents for a server that keeps their numbers as 64-bit integers or doubles: others are refused."""
+    """Documents for a server that keeps their numbers as 64-bit integers or doubles: others are
+    refused.
+    """
     for row, value in enumerate(values):
         if value is not None and _LONG_NUMBER.search(value) and not _numbers_survive(value):
             raise Unsendable(row)

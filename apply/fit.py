@@ -1,8 +1,9 @@
 """Whether an adopted column can take every value of a kind; what prepare refuses, and why.
 
-Servers round fractions and scales, cut blanks and convert clocks without a word: a column that would let them
-is refused here, by type. What a server itself refuses by value (too long, out of range, not a number) may pass:
-it stops the row as Poison. The tables in `_ACCEPTS` are the whole rule.
+Servers round fractions and scales, cut blanks and convert clocks without a word: a column that
+would let them is refused here, by type. What a server itself refuses by value (too long, out of
+range, not a number) may pass: it stops the row as Poison. The tables in `_ACCEPTS` are the whole
+rule.
 """
 
 from typing import Any
@@ -117,7 +118,7 @@ def _narrow_int(kind: Kind, column: Any, is_mysql: bool) -> bool:
     is_unsigned = bool(getattr(column, "unsigned", False))
     if kind.unsigned:
         return kind.bits > bits - (not is_unsigned)
-    return is_unsigned or kind.bits > bits
+    return is_unsigned or bool(kind.bits > bits)
 
 
 def _narrow_decimal(kind: Kind, column: Any) -> bool:
@@ -126,10 +127,10 @@ def _narrow_decimal(kind: Kind, column: Any) -> bool:
     scale = column.scale or 0
     if kind.name == "int":
         digits = len(str(2 ** (kind.bits - (not kind.unsigned))))
-        return digits > column.precision - scale
+        return bool(digits > column.precision - scale)
     if kind.precision is None:
         return not (column.precision == 65 and scale == 30)
     mine = kind.scale or 0
     # decimal(65,30) is the widest that MySQL has: its server refuses by value what does not fit.
     widest = column.precision == 65 and scale == 30
-    return not widest and (mine > scale or kind.precision - mine > column.precision - scale)
+    return not widest and bool(mine > scale or kind.precision - mine > column.precision - scale)

@@ -1,7 +1,7 @@
 """Fold one table's run of rows to what a target needs: the last word on each key.
 
-Works on keys, ops and ordinals; columns are parsed only to merge partial rows. The invariant: applying the
-result to a target in the state before the run gives the state after it.
+Works on keys, ops and ordinals; columns are parsed only to merge partial rows. The invariant:
+applying the result to a target in the state before the run gives the state after it.
 """
 
 from dataclasses import dataclass
@@ -16,9 +16,10 @@ from schemas.change import Rows
 class Folded:
     """Indexes into the folded `Rows`, each list ascending.
 
-    upserts: the last after-image of each key that lives on. deletes: the last row of each key that is gone.
-    again: the upserts whose key was deleted on the way. first: for each key, its first row (whose
-    before-image is the state before the run). merged: after-images that no single row carries.
+    upserts: the last after-image of each key that lives on. deletes: the last row of each key that
+    is gone. again: the upserts whose key was deleted on the way. first: for each key, its first row
+    (whose before-image is the state before the run). merged: after-images that no single row
+    carries.
     """
 
     upserts: list[int]
@@ -29,7 +30,9 @@ class Folded:
 
 
 def fold(rows: Rows) -> Folded:
-    """Find the rows of `rows` that count; "s" rows (seeds) are no rows of the table and must not be in it."""
+    """Find the rows of `rows` that count; "s" rows (seeds) are no rows of the table and must not
+    be in it.
+    """
     keys, ops, size = rows.keys, rows.ops, len(rows.keys)
     last = dict(zip(keys, range(size), strict=True))
     if len(last) == size:
@@ -53,7 +56,9 @@ def fold(rows: Rows) -> Folded:
 
 
 def _merge(rows: Rows, last: dict[bytes, int]) -> dict[int, dict[str, Any]]:
-    """Later columns over earlier ones, from a key's last insert on: an unchanged TOAST value is in an older row."""
+    """Later columns over earlier ones, from a key's last insert on: an unchanged TOAST value is
+    in an older row.
+    """
     whole: dict[bytes, dict[str, Any]] = {}
     seen: set[bytes] = set()
     merged: dict[int, dict[str, Any]] = {}

@@ -1,7 +1,9 @@
-"""Which identity a source's key meant at each moment: learned from the rows of referenced tables, and from seeds.
+"""Which identity a source's key meant at each moment: learned from the rows of referenced tables,
+and from seeds.
 
-Facts become intervals of (batch, ordinal), closed and never deleted, so that a late child finds the parent of *its*
-moment even when a key was used again. Local keys are not kept here: they are read when they are written.
+Facts become intervals of (batch, ordinal), closed and never deleted, so that a late child finds the
+parent of *its* moment even when a key was used again. Local keys are not kept here: they are read
+when they are written.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -32,7 +34,9 @@ BEFORE_ALL = -1
 
 
 class Fact(NamedTuple):
-    """At `ordinal`, the row `identity` had the key `now` (None: it is gone); `before`: the key until then, if known."""
+    """At `ordinal`, the row `identity` had the key `now` (None: it is gone); `before`: the key
+    until then, if known.
+    """
 
     ordinal: int
     identity: str
@@ -70,10 +74,11 @@ def _text(value: Any) -> str | None:
 def intervals(
     found: Iterable[Fact], active: Iterable[tuple[str, str]], begin: int, touched: set[str]
 ) -> tuple[list[tuple[str, int]], list[Interval]]:
-    """Facts in order over the (key, identity) pairs active before -> what ends when, and what is new.
+    """Facts in order over the (key, identity) pairs active before -> what ends when, and what is
+    new.
 
-    A key's first fact also says what it meant before, from `begin` on. touched: keys that had facts already;
-    extended here.
+    A key's first fact also says what it meant before, from `begin` on. touched: keys that had facts
+    already; extended here.
     """
     by_key: dict[str, tuple[str, int | None]] = {k: (i, None) for k, i in active}
     by_identity = {i: k for k, (i, _) in by_key.items()}
@@ -157,7 +162,9 @@ class Identities:
         )
 
     def heirs(self, table: str, identities: Sequence[str]) -> list[tuple[str, str]]:
-        """(old, new) where an ended identity's key now means another: its children follow the key."""
+        """(old, new) where an ended identity's key now means another: its children follow the
+        key.
+        """
         old, new = IDENTITY.alias(), IDENTITY.alias()
         found = self._connection.execute(
             sa.select(old.c.identity, new.c.identity).where(

@@ -1,11 +1,11 @@
 """MySQL and MariaDB as targets: LOAD DATA LOCAL into temporary tables, judged by its warnings.
 
-LOAD DATA LOCAL implies IGNORE, in strict mode too: what is too long or out of range becomes a warning. So any
-warning refuses the row it names, and the row count must be exact. Not here: any statement that moves rows.
+LOAD DATA LOCAL implies IGNORE, in strict mode too: what is too long or out of range becomes a
+warning. So any warning refuses the row it names, and the row count must be exact. Not here: any
+statement that moves rows.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pymysql
@@ -14,7 +14,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateTable
 
-from apply import ddl, fields
+from apply import ddl, fields, mysql_errors
 from apply.database import DatabaseTarget
 from apply.fields import Fields
 from apply.mysql_stream import StreamConnection
@@ -26,7 +26,9 @@ from schemas.kinds import Kind
 from schemas.table import Column
 
 LOCK_TIMEOUT_S = 10
-"""So long another transaction may hold a row we need; on the checkpoint row it means another applier."""
+"""So long another transaction may hold a row we need; on the checkpoint row it means another
+applier.
+"""
 
 SQL_MODE = "STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES,NO_ENGINE_SUBSTITUTION"
 
@@ -39,31 +41,6 @@ SESSION = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
 
-_LOST = {1040, 1053, 1077, 1152, 1158, 1159, 1160, 1161, 1184, 1203, 1213, 1021, 1114, 1317, 1927}
-_LOST |= {2000, 2002, 2003, 2006, 2012, 2013, 2014, 2055, 3168, 4031}
-_DENIED = {1044, 1045, 1049, 1142, 1143, 1227, 1251, 1290, 1698, 1792, 1820, 1836, 1862, 1130, 3118}
-_FOREIGN = {1216, 1217, 1451, 1452}
-_ROW = {1048, 1138, 1263, 1264, 1265, 1292, 1300, 1364, 1365, 1366, 1367, 1406, 1411}
-_ROW |= {
-    1416,
-    1423,
-    1425,
-    1441,
-    1526,
-    1644,
-    1690,
-    1748,
-    3105,
-    3140,
-    3141,
-    3156,
-    3157,
-    3819,
-    3903,
-    4025,
-}
-_AT_ROW = re.compile(r"at row (\d+)")
-_COLUMN = re.compile(r"column [`']?(?:[^`'.]*[`']?\.[`']?){0,2}([^`'.]+)[`']?(?: at row|\.?$)")
 SMALL = 500
 
 
@@ -111,7 +88,7 @@ class MySQLServer:
             for statement in SESSION:
                 cursor.execute(statement)
             cursor.execute("SELECT @@local_infile, version(), @@binlog_format")
-            streams, version, binlog_format = cursor.fetchone() or (0, '', '')
+            streams, version, binlog_format = cursor.fetchone() or (0, "", "")
             self._takes_streams = bool(int(streams))
             self._is_mariadb = "mariadb" in _str(version).lower()
             if _str(binlog_format) == "STATEMENT":
@@ -142,7 +119,9 @@ class MySQLServer:
         return bool(column.server_default or column.computed or column.autoincrement is True)
 
     def complete(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Reflection leaves out what equals the table's default: staging tables need every collation."""
+        """Reflection leaves out what equals the table's default: staging tables need every
+        collation.
+        """
         found = connection.execute(
             sa.text(
                 "SELECT column_name, character_set_name, collation_name FROM "
@@ -172,8 +151,8 @@ class MySQLServer:
     def exactly(self, column: Any, other: Any) -> sa.ColumnElement[bool]:
         equal: sa.ColumnElement[bool] = column == other
         if isinstance(column.type, sa.String):
-            # The plain comparison finds the row by its index; this one refuses what only a collation
-            # takes for the same (case, accents, trailing blanks).
+            # The plain comparison finds the row by its index; this one refuses what only a
+            # collation takes for the same (case, accents, trailing blanks).
             return equal & (sa.cast(column, mysql.BINARY) == sa.cast(other, mysql.BINARY))
         return equal
 
@@ -205,15 +184,15 @@ class MySQLServer:
         try:
             self._put(connection, table, names, columns)
         except pymysql.Error as error:
-            code, message = (*error.args, "", "")[:2]
-            if code not in _ROW:
+            if not mysql_errors.is_of_row(error):
                 raise sa.exc.DBAPIError.instance(
                     table.name, None, error, pymysql.Error, dialect=self.engine.dialect
                 ) from error
-            at = _AT_ROW.search(str(message))
-            # Invalid JSON is refused without saying where.
-            row = int(at[1]) - 1 if at else self._first_bad(connection, table, names, columns)
-            raise Unstorable(row, _column(str(message))) from error
+            row = mysql_errors.row(mysql_errors.message(error))
+            if row is None:
+                # Invalid JSON is refused without saying where.
+                row = self._first_bad(connection, table, names, columns)
+            raise Unstorable(row, mysql_errors.column(mysql_errors.message(error))) from error
 
     def _first_bad(
         self,
@@ -263,7 +242,8 @@ class MySQLServer:
         )
         raw.outgoing = fields.lines(columns).encode()
         with raw.cursor() as cursor:
-            count = cursor.execute(sql)
+            # Without arguments PyMySQL formats nothing: percent signs must not be doubled.
+            count = cursor.execute(sql.replace("%%", "%"))
             warned = cursor.warning_count
         self._judge(raw, 0, count, len(columns[0]), warned)
 
@@ -285,11 +265,12 @@ class MySQLServer:
                 try:
                     count = cursor.execute(sql, [fields.unescape(v) for row in some for v in row])
                 except pymysql.Error as error:
-                    found = _AT_ROW.search(str(error))
-                    if error.args[0] in _ROW and found:
-                        row = at + int(found[1]) - 1
-                        raise Unstorable(row, _column(str(error))) from error
-                    raise
+                    row = mysql_errors.row(mysql_errors.message(error))
+                    if row is None or not mysql_errors.is_of_row(error):
+                        raise
+                    raise Unstorable(
+                        at + row, mysql_errors.column(mysql_errors.message(error))
+                    ) from error
                 warned = cursor.warning_count
             self._judge(raw, at, count, len(some), warned)
 
@@ -300,25 +281,17 @@ class MySQLServer:
         with raw.cursor() as cursor:
             cursor.execute("SHOW WARNINGS")
             found = [str(message) for _, _, message in cursor.fetchall()]
-        places = [(int(m[1]), w) for w in found if (m := _AT_ROW.search(w))]
+        places = [(row, w) for w in found if (row := mysql_errors.row(w)) is not None]
         if places:
             row, message = min(places)
-            raise Unstorable(at + row - 1, _column(message))
+            raise Unstorable(at + row, mysql_errors.column(message))
         raise Unstorable(at, None)
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
-        code = error.orig.args[0] if error.orig is not None and error.orig.args else 0
-        if code in _LOST or error.connection_invalidated or isinstance(code, str):
-            return Cause.LOST
-        if code in _DENIED:
-            return Cause.DENIED
-        named = {1205: Cause.LOCKED, 3572: Cause.LOCKED, 1062: Cause.UNIQUE, 1586: Cause.UNIQUE}
-        if code in _FOREIGN:
-            return Cause.FOREIGN
-        return named.get(code, Cause.ROW if code in _ROW else Cause.UNKNOWN)
+        return mysql_errors.cause(error)
 
     def explain(self, error: sa.exc.DBAPIError) -> str:
-        code = error.orig.args[0] if error.orig is not None and error.orig.args else 0
+        code = mysql_errors.code(error.orig)
         return f"server error {code}" if code else "the connection failed or was ended"
 
     def warnings(self, connection: sa.Connection) -> list[tuple[str, str, str]]:
@@ -341,7 +314,10 @@ class MySQLServer:
         dialect = self.engine.dialect
         printed = [
             sa.literal_column(
-                mysql_text.expression(kind, str(column.compile(dialect=dialect))), sa.String
+                mysql_text.expression(
+                    kind, str(column.compile(dialect=dialect)).replace("%%", "%")
+                ),
+                sa.String,
             )
             if isinstance(column, sa.Column)
             else column
@@ -349,13 +325,16 @@ class MySQLServer:
         ]
         text = statement.with_only_columns(*printed, maintain_column_froms=True)
         sql = str(text.compile(dialect=dialect, compile_kwargs={"literal_binds": True}))
-        make: list[Callable[[bytes], str]] = [mysql_text.fragment(kind) for kind, _, _ in columns]
+        make = [
+            _whole if kind.name == "int" and family == "decimal" else mysql_text.fragment(kind)
+            for kind, family, _ in columns
+        ]
         connection = self._connect(conv=pymysql.converters.encoders, use_unicode=False)
         try:
             with connection.cursor(pymysql.cursors.SSCursor) as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
-                cursor.execute(sql)
+                cursor.execute(sql.replace("%%", "%"))
                 while block := cursor.fetchmany(limit):
                     yield [
                         [None if v is None else f(v) for f, v in zip(make, row, strict=True)]
@@ -384,9 +363,10 @@ def _using(element: Any, compiler: Any, **kw: Any) -> str:
     return f"CONVERT({compiler.process(text, **kw)} USING {compiler.process(charset, **kw)})"
 
 
-def _column(message: str) -> str | None:
-    found = _COLUMN.search(message)
-    return found[1] if found else None
+def _whole(raw: bytes) -> str:
+    """An integer out of a DECIMAL column: 8.000 is 8."""
+    text = raw.decode()
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _str(value: Any) -> str:

@@ -1,7 +1,9 @@
-"""A PyMySQL connection whose LOAD DATA LOCAL sends one given stream, whatever file the server asks for.
+"""A PyMySQL connection whose LOAD DATA LOCAL sends one given stream, whatever file the server asks
+for.
 
-The protocol lets the *server* name the file to send: a hostile one could ask for any file of this machine
-(https://dev.mysql.com/doc/refman/8.4/en/load-data-local-security.html). So no path is ever opened here.
+The protocol lets the *server* name the file to send: a hostile one could ask for any file of this
+machine (https://dev.mysql.com/doc/refman/8.4/en/load-data-local-security.html). So no path is ever
+opened here.
 """
 
 from typing import Any

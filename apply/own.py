@@ -1,4 +1,6 @@
-"""Headwater's own tables in a target: made by `prepare`, removed by `drop`, never captured (`headwater_*`)."""
+"""Headwater's own tables in a target: made by `prepare`, removed by `drop`, never captured
+(`headwater_*`).
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -41,7 +43,9 @@ CHECKPOINT = sa.Table(
     sa.Column("applied_at", sa.BigInteger, nullable=False),
     sa.Column("rows_applied", sa.BigInteger, nullable=False),
 )
-"""Where the target stands; offsets are compared as text, exactly. Instants are microseconds since 1970 UTC."""
+"""Where the target stands; offsets are compared as text, exactly. Instants are microseconds
+since 1970 UTC.
+"""
 
 IDENTITY = sa.Table(
     "headwater_identity",

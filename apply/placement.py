@@ -1,4 +1,6 @@
-"""Source table -> target table: where it lands and which columns are written; nothing here talks to a server."""
+"""Source table -> target table: where it lands and which columns are written; nothing here talks
+to a server.
+"""
 
 from collections.abc import Collection
 from fnmatch import fnmatchcase
@@ -10,7 +12,9 @@ from schemas.table import Column, Table
 def lands_at(
     full_name: str, placement: Placement, schemas: Collection[str], default: str
 ) -> tuple[str, str]:
-    """The target's schema and table name for a source's full name; `schemas`: those that the target has."""
+    """The target's schema and table name for a source's full name; `schemas`: those that the
+    target has.
+    """
     if full_name in placement.tables:
         schema, _, name = placement.tables[full_name].rpartition(".")
         return schema or default, name
@@ -30,7 +34,9 @@ def wanted(table: Table, placement: Placement) -> list[Column]:
 
 
 def indexed(table: Table) -> set[str]:
-    """Columns under a key of the source: where an index limits a text's length, so may its column."""
+    """Columns under a key of the source: where an index limits a text's length, so may its
+    column.
+    """
     keys = (table.identity, table.primary_key, *table.uniques)
     return {name for key in keys for name in key} | {key.column for key in table.foreign_keys}
 
@@ -38,8 +44,8 @@ def indexed(table: Table) -> set[str]:
 def own_key(table: Table, placement: Placement) -> str | None:
     """The primary key column whose values belong to the target; None where the source's are kept.
 
-    Only a single column that is neither the identity nor itself a foreign key: the columns of composite keys,
-    and keys shared with a parent, are data like any other.
+    Only a single column that is neither the identity nor itself a foreign key: the columns of
+    composite keys, and keys shared with a parent, are data like any other.
     """
     if placement.primary_keys == "copy" or len(table.primary_key) != 1:
         return None

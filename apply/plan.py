@@ -1,7 +1,8 @@
-"""How one described table is written to one target table: columns, keys, references, staging tables.
+"""How one described table is written to one target table: columns, keys, references, staging
+tables.
 
-A plan holds no rows and no connection; it is made once per description and thrown away when the target's
-tables change.
+A plan holds no rows and no connection; it is made once per description and thrown away when the
+target's tables change.
 """
 
 from collections.abc import Sequence
@@ -34,8 +35,8 @@ class Taken:
 class Link:
     """A single-column foreign key of the source, between planned tables.
 
-    translated: the column gets the parent's local key. late: the parent may come after the child (itself, a
-    cycle), so rows are inserted without it. parent is None where it was never described.
+    translated: the column gets the parent's local key. late: the parent may come after the child
+    (itself, a cycle), so rows are inserted without it. parent is None where it was never described.
     """
 
     column: str
@@ -69,7 +70,9 @@ class Reference:
 
 @dataclass(kw_only=True)
 class Plan:
-    """One table's plan; `number` names its staging tables, `rank` orders parents before children."""
+    """One table's plan; `number` names its staging tables, `rank` orders parents before
+    children.
+    """
 
     number: int
     rank: int

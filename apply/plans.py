@@ -125,7 +125,7 @@ def problems(
     found = [
         Finding(
             where=f"{name}.{key.column}",
-            problem=f"references {key.parent}, which is not captured, so its keys cannot be translated",
+            problem=f"references {key.parent}, not captured: its keys cannot be translated",
             fix=f'capture {key.parent}, exclude the column, or set primary_keys = "copy"',
         )
         for key in table.foreign_keys
@@ -188,7 +188,7 @@ def _key_problems(
             Finding(
                 where=f"{at} ({names})",
                 problem="is not unique and indexed, so rows cannot be found by it",
-                fix=f"CREATE UNIQUE INDEX {table.name}_{'_'.join(table.identity)} ON {at} ({names})",
+                fix=f"CREATE UNIQUE INDEX {table.name}_identity ON {at} ({names})",
             )
         )
     if own is not None:

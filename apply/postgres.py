@@ -1,4 +1,5 @@
-"""PostgreSQL as a target: COPY into temporary tables, one session whose settings do not depend on the server's.
+"""PostgreSQL as a target: COPY into temporary tables, one session whose settings do not depend on
+the server's.
 
 Not here: any statement that moves rows (apply/sql.py) and when it runs (apply/write.py).
 """
@@ -23,7 +24,9 @@ from schemas.kinds import Kind
 from schemas.table import Column
 
 LOCK_TIMEOUT_MS = 10_000
-"""So long another transaction may hold a row we need; on the checkpoint row it means another applier."""
+"""So long another transaction may hold a row we need; on the checkpoint row it means another
+applier.
+"""
 
 SESSION = postgres_text.SESSION | {
     "lock_timeout": str(LOCK_TIMEOUT_MS),
@@ -105,7 +108,8 @@ class PostgresServer:
     ) -> None:
         quote = self.engine.dialect.identifier_preparer
         into = ", ".join(map(quote.quote, names))
-        copy = f"COPY {quote.format_table(table)} ({into}) FROM STDIN"
+        # copy_expert formats nothing: percent signs must not be doubled.
+        copy = f"COPY {quote.format_table(table)} ({into}) FROM STDIN".replace("%%", "%")
         cursor: Any = connection.connection.cursor()
         try:
             cursor.copy_expert(copy, io.StringIO(fields.lines(columns)), size=1 << 18)
@@ -187,7 +191,8 @@ def _connection_cause(message: str, is_invalidated: bool) -> Cause:
 
 def _begin_session(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
-        # Only what differs: to set session_replication_role, even to its default, takes a superuser.
+        # Only what differs: to set session_replication_role, even to its default, takes a
+        # superuser.
         wanted = ", ".join("(%s, %s)" for _ in SESSION)
         cursor.execute(
             f"SELECT set_config(name, value, false) FROM (VALUES {wanted}) AS wanted (name, value) "

@@ -1,4 +1,5 @@
-"""Make a target ready for a source's tables: own tables, missing tables, widened ones; problems first.
+"""Make a target ready for a source's tables: own tables, missing tables, widened ones; problems
+first.
 
 The invariant: nothing is written while anything is refused, and preparing twice changes nothing.
 """
@@ -118,8 +119,8 @@ class Preparation:
             return [
                 Finding(
                     where=f"{at}.{own}",
-                    problem=f"is a {table.by_name[own].kind.name} primary key, for which the target "
-                    "cannot generate values of its own",
+                    problem=f"is a {table.by_name[own].kind.name} primary key, for which the "
+                    "target cannot generate values of its own",
                     fix='set primary_keys = "copy", or create the table with a default for it',
                 )
             ]
@@ -152,7 +153,8 @@ class Preparation:
         for unique in dict.fromkeys(u for u in uniques if u != table.primary_key):
             if names.issuperset(unique) and self._can_index(table, unique):
                 parts.append(sa.UniqueConstraint(*unique))
-        # The server must find a parent's children: MySQL makes this index itself, PostgreSQL does not.
+        # The server must find a parent's children: MySQL makes this index itself, PostgreSQL does
+        # not.
         for key in table.foreign_keys:
             if key.column in names and not self._server.is_mysql:
                 parts.append(sa.Index(f"{name}_{key.column}_idx", key.column))
@@ -189,7 +191,9 @@ class Preparation:
     def _constraints(
         self, table: Table, made: dict[str, sa.Table]
     ) -> list[sa.ForeignKeyConstraint]:
-        """Foreign keys as the source has them, cascades included, where the parent can carry them."""
+        """Foreign keys as the source has them, cascades included, where the parent can carry
+        them.
+        """
         found = []
         for key in table.foreign_keys:
             mine = made[table.full_name]
@@ -230,10 +234,13 @@ class Preparation:
             return []
         quote = self._server.engine.dialect.identifier_preparer
         return [
-            f"ALTER TABLE {quote.format_table(target)} ADD COLUMN {quote.quote(name)} "
-            f"{self._type(table, table.by_name[name], key=False)} NULL"
+            f"ALTER TABLE {quote.format_table(target)} ADD COLUMN {quote.quote(name)} ".replace(
+                "%%", "%"
+            )
+            + f"{self._type(table, table.by_name[name], key=False)} NULL"
             for name in self._widened(table)
         ]
 
     def _render(self, ddl: Any) -> str:
-        return str(ddl.compile(dialect=self._server.engine.dialect)).strip()
+        # SQLAlchemy doubles percent signs for drivers that format statements; people read these.
+        return str(ddl.compile(dialect=self._server.engine.dialect)).strip().replace("%%", "%")

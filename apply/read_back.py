@@ -1,4 +1,6 @@
-"""A target's rows as wire values, for verify: references as their parents' identities, own keys left out."""
+"""A target's rows as wire values, for verify: references as their parents' identities, own keys
+left out.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +19,9 @@ _TEXT = Kind(name="text")
 
 
 def read_kind(kind: Kind, family: str) -> Kind:
-    """The kind whose text the target prints, where its column is of another family than the source's."""
+    """The kind whose text the target prints, where its column is of another family than the
+    source's.
+    """
     if kind.name == "bool":
         return _FLAG if family == "bool" else _NUMBER
     if family == "bool":
@@ -26,7 +30,9 @@ def read_kind(kind: Kind, family: str) -> Kind:
 
 
 def rows(server: Server, plan: Plan, limit: int) -> Iterator[tuple[list[str], list[list[Wire]]]]:
-    """Blocks of at most `limit` rows that came from the source, from one repeatable-read snapshot."""
+    """Blocks of at most `limit` rows that came from the source, from one repeatable-read
+    snapshot.
+    """
     names: list[str] = []
     columns: list[tuple[Kind, str, Any]] = []
     joins = []
@@ -69,7 +75,8 @@ def _values(fragments: list[str | None], spots: dict[int, Link]) -> list[Wire]:
             at += 1
             continue
         is_set, identity = fragments[at] in ("1", "true"), fragments[at + 1]
-        # A reference to a row that has no identity is local to the target: it equals none of the source's.
+        # A reference to a row that has no identity is local to the target: it equals none of the
+        # source's.
         key = image([link.parent_identity], [identity or "null"])
         values.append(key if is_set else None)
         at += 2

@@ -1,4 +1,5 @@
-"""What differs between target servers: the seam that apply/postgres.py and apply/mysql.py implement.
+"""What differs between target servers: the seam that apply/postgres.py and apply/mysql.py
+implement.
 
 Everything else is written once over SQLAlchemy. No plan, no batch and no retry here.
 """
@@ -27,7 +28,9 @@ class Cause(Enum):
 
 
 class Unstorable(Exception):
-    """The server takes this row's value only changed, or not at all. `row` counts within what was staged."""
+    """The server takes this row's value only changed, or not at all. `row` counts within what
+    was staged.
+    """
 
     def __init__(self, row: int, column: str | None) -> None:
         super().__init__(f"cannot stage row {row}")
@@ -45,7 +48,9 @@ class Server(Protocol):
         ...
 
     def own_key(self, column: Column) -> tuple[str, str] | None:
-        """Type and generator of a primary key the target owns; None where none generates this kind."""
+        """Type and generator of a primary key the target owns; None where none generates this
+        kind.
+        """
         ...
 
     def generates(self, column: sa.Column[Any]) -> bool:
@@ -53,7 +58,9 @@ class Server(Protocol):
         ...
 
     def complete(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Add to a reflected table what a staging table needs to hold the same values (collations)."""
+        """Add to a reflected table what a staging table needs to hold the same values
+        (collations).
+        """
         ...
 
     def fields(self, kind: Kind, family: str) -> Fields:
@@ -83,7 +90,9 @@ class Server(Protocol):
         names: Sequence[str],
         columns: Sequence[list[str]],
     ) -> None:
-        """Insert fields (apply/fields.py) given by column. Raises Unstorable unless every value is kept exactly."""
+        """Insert fields (apply/fields.py) given by column. Raises Unstorable unless every value
+        is kept exactly.
+        """
         ...
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
@@ -104,5 +113,7 @@ class Server(Protocol):
         statement: sa.Select[Any],
         limit: int,
     ) -> Iterator[list[list[str | None]]]:
-        """The select's rows as wire fragments by row, in blocks, from one snapshot of its own connection."""
+        """The select's rows as wire fragments by row, in blocks, from one snapshot of its own
+        connection.
+        """
         ...

@@ -8,7 +8,9 @@ from apply.server import Server
 
 
 class Session:
-    """What lasts as long as a connection: which staging tables exist and about how full they are."""
+    """What lasts as long as a connection: which staging tables exist and about how full they
+    are.
+    """
 
     def __init__(self, server: Server, connection: sa.Connection) -> None:
         self.server, self.connection = server, connection

@@ -1,9 +1,9 @@
 """Every statement that moves rows, written once over SQLAlchemy Core; dialects only render them.
 
-All writes go from a staging table to the target, found by identity, and take a range of ordinals so that a failing
-row can be found by halving. ON CONFLICT, ON DUPLICATE KEY UPDATE and REPLACE are never used: they act on any
-unique key and would change another row. MySQL cannot open a temporary table twice in one statement (1137):
-each statement names the staging table once.
+All writes go from a staging table to the target, found by identity, and take a range of ordinals so
+that a failing row can be found by halving. ON CONFLICT, ON DUPLICATE KEY UPDATE and REPLACE are
+never used: they act on any unique key and would change another row. MySQL cannot open a temporary
+table twice in one statement (1137): each statement names the staging table once.
 """
 
 from collections.abc import Callable, Sequence
@@ -78,7 +78,9 @@ class Statements:
         )
 
     def _update_late(self, link: Link, number: int) -> sa.Update:
-        """Set a late reference, now that its parents are there; what is not resolved stays as it is."""
+        """Set a late reference, now that its parents are there; what is not resolved stays as it
+        is.
+        """
         plan, s = self._plan, self._plan.stage
         known: Condition = sa.true()
         if link.translated:
@@ -125,7 +127,9 @@ class Statements:
     # References.
 
     def resolve(self, link: Link, batch: int, *, as_of_end: bool) -> list[sa.Update]:
-        """Source keys -> identities -> the parents' local keys of this moment (never remembered ones)."""
+        """Source keys -> identities -> the parents' local keys of this moment (never remembered
+        ones).
+        """
         s, i, parent = self._plan.stage, IDENTITY, link.parent
         if parent is None:
             return []
@@ -207,7 +211,9 @@ class Statements:
         return found
 
     def _spare(self, names: Sequence[str]) -> Any:
-        """A column of the unique key, and what to set it to meanwhile; None where nothing fits its type."""
+        """A column of the unique key, and what to set it to meanwhile; None where nothing fits
+        its type.
+        """
         columns = [self._plan.target.c[n] for n in names]
         for column in columns:
             if column.nullable:
@@ -220,7 +226,9 @@ class Statements:
 
 
 def _placeholder(column: Any) -> Callable[[Any], Any] | None:
-    """Values that no row is likely to have; if one does, the unique key says so and nothing is lost."""
+    """Values that no row is likely to have; if one does, the unique key says so and nothing is
+    lost.
+    """
     kind = column.type
     if isinstance(kind, t.Integer):
         name = str(kind).upper().split("(")[0].split(" ")[0]

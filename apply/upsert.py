@@ -1,7 +1,9 @@
-"""Inserts and updates of one batch, in one order: stage, resolve references, update by identity, insert the missing.
+"""Inserts and updates of one batch, in one order: stage, resolve references, update by identity,
+insert the missing.
 
-What collides on the way is cured once (a unique key vacated, a row without its parent held back); a row that
-still fails is found by halving and named. Held rows are kept for another try at the batch's end.
+What collides on the way is cured once (a unique key vacated, a row without its parent held back); a
+row that still fails is found by halving and named. Held rows are kept for another try at the
+batch's end.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -87,7 +89,9 @@ class Upserts:
     # Writing.
 
     def write(self, job: Job, *, as_of_end: bool = False) -> None:
-        """Update and insert the staged rows, parents before children; hold those without a parent."""
+        """Update and insert the staged rows, parents before children; hold those without a
+        parent.
+        """
         if not job.folded.upserts:
             return
         links = [link for link in job.plan.links if not link.late]
@@ -131,7 +135,9 @@ class Upserts:
             kept[rows.keys[i]] = Held(rows.table, rows.ordinals[i], value, rows.partial)
 
     def _write(self, job: Job, links: Sequence[Link]) -> None:
-        """Update and insert; what collides is cured once, then the first row that fails is named."""
+        """Update and insert; what collides is cured once, then the first row that fails is
+        named.
+        """
         cured: set[Cause] = set()
         while True:
             savepoint = self._in.connection.begin_nested()
@@ -153,7 +159,7 @@ class Upserts:
         if cause is Cause.UNIQUE:
             return bool(job.plan.uniques)
         if cause is Cause.FOREIGN:
-            return any([self._in.run(job.sql.hold_unresolved(link)) for link in links])
+            return sum(self._in.run(job.sql.hold_unresolved(link)) for link in links) > 0
         return False
 
     def _write_range(self, job: Job, span: Mapping[str, int], *, vacate: bool) -> int:

@@ -1,8 +1,9 @@
 """One batch written into one open target transaction, block by block: memory is bounded by a block.
 
-Order inside a block: deletes of what nothing references, children first; upserts, parents first; references that
-had to wait; the other deletes. What a block cannot place is tried again at the batch's end. The invariant: after
-`finish`, the target holds what the source held at the batch's end, or an error was raised and nothing may commit.
+Order inside a block: deletes of what nothing references, children first; upserts, parents first;
+references that had to wait; the other deletes. What a block cannot place is tried again at the
+batch's end. The invariant: after `finish`, the target holds what the source held at the batch's
+end, or an error was raised and nothing may commit.
 """
 
 from collections.abc import Sequence

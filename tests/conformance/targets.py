@@ -1,4 +1,5 @@
-"""What target tests share: a stream of batches through the real codec and the log in memory, and targets to take it.
+"""What target tests share: a stream of batches through the real codec and the log in memory, and
+targets to take it.
 
 Another target joins every test of test_target.py by an entry in KINDS.
 """
@@ -30,7 +31,9 @@ SYNC_ID = Column(name="sync_id", kind=Kind(name="text", length=36), nullable=Fal
 ID = Column(name="id", kind=Kind(name="int", bits=32), nullable=False)
 
 
-def column(name: str, kind: Kind | None = None, *, nullable: bool = True, native: str = "") -> Column:
+def column(
+    name: str, kind: Kind | None = None, *, nullable: bool = True, native: str = ""
+) -> Column:
     """A column; text(50) unless said otherwise."""
     kind = kind or Kind(name="text", length=50)
     return Column(name=name, kind=kind, nullable=nullable, native=native)
@@ -172,7 +175,12 @@ class Stream:
             value = make(_text(change.after), ordinal)
         partial = change.op == "u" and len(change.after or {}) < len(table.columns)
         return Rows(
-            table=table, ops=[change.op], ordinals=[ordinal], keys=[key], values=[value], partial=partial
+            table=table,
+            ops=[change.op],
+            ordinals=[ordinal],
+            keys=[key],
+            values=[value],
+            partial=partial,
         )
 
 
@@ -211,7 +219,9 @@ class Place:
         return "int auto_increment primary key" if self.is_mysql else "serial primary key"
 
 
-def deliver(target: Target, batch: Batch, expect: Offset | None = None, *, first: bool = False) -> int:
+def deliver(
+    target: Target, batch: Batch, expect: Offset | None = None, *, first: bool = False
+) -> int:
     """Apply one batch where the target stands."""
     return target.apply(batch, expect=expect if first else target.checkpoint())
 
@@ -224,7 +234,12 @@ def held(target: Target, table: Table) -> list[dict[str, Any]]:
     for names, block in target.rows(table):
         for values in block:
             row = dict(zip(names, values, strict=True))
-            found.append({n: v if n in parents and isinstance(v, str) else forms[n](v) for n, v in row.items()})
+            found.append(
+                {
+                    n: v if n in parents and isinstance(v, str) else forms[n](v)
+                    for n, v in row.items()
+                }
+            )
     return sorted(found, key=lambda row: str([row[n] for n in table.identity]))
 
 

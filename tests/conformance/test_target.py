@@ -1,4 +1,6 @@
-"""Every target: checkpoint and fencing, rows by identity, replays, partial rows, truncates, unique keys, poison."""
+"""Every target: checkpoint and fencing, rows by identity, replays, partial rows, truncates,
+unique keys, poison.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +99,9 @@ def test_a_locked_checkpoint_row_is_another_applier(
     import apply.postgres
 
     monkeypatch.setitem(apply.postgres.SESSION, "lock_timeout", "100")
-    quick = tuple(s.replace("lock_wait_timeout = 10", "lock_wait_timeout = 1") for s in apply.mysql.SESSION)
+    quick = tuple(
+        s.replace("lock_wait_timeout = 10", "lock_wait_timeout = 1") for s in apply.mysql.SESSION
+    )
     monkeypatch.setattr(apply.mysql, "SESSION", quick)
     stream, target = Stream(), place.target()
     target.prepare([ITEMS])
@@ -159,7 +163,9 @@ def test_a_deadlock_is_transient_and_leaves_nothing_behind(place: Place) -> None
 
 
 def _raise_on_update(place: Place, name: str, state: str | None) -> None:
-    """Fail as the server does in a deadlock: raised by a trigger, so that no second session is needed."""
+    """Fail as the server does in a deadlock: raised by a trigger, so that no second session is
+    needed.
+    """
     if place.is_mysql:
         place.execute(
             f"create trigger hw_fail before update on {name} for each row "
@@ -169,7 +175,8 @@ def _raise_on_update(place: Place, name: str, state: str | None) -> None:
         place.execute(
             "create function hw_fail() returns trigger language plpgsql as "
             f"$$ begin raise exception 'deadlock' using errcode = '{state}'; end $$",
-            f"create trigger hw_fail before update on {name} for each row execute function hw_fail()",
+            f"create trigger hw_fail before update on {name} "
+            "for each row execute function hw_fail()",
         )
 
 
@@ -269,7 +276,8 @@ def test_local_keys_and_local_columns_stay(place: Place) -> None:
 def test_rows_that_only_the_target_has_are_never_touched(place: Place) -> None:
     """T10: rows without a sync_id are not updated, not deleted, not reported, not truncated."""
     place.execute(
-        f"create table items (id {place.serial}, sync_id varchar(36) unique, name varchar(50), price int)",
+        f"create table items (id {place.serial}, sync_id varchar(36) unique, "
+        "name varchar(50), price int)",
         "insert into items (name) values ('local'), ('local')",
     )
     stream, target = Stream(), place.target()
@@ -383,7 +391,7 @@ def test_a_batch_larger_than_a_block_is_one_transaction(place: Place) -> None:
     target.prepare([ITEMS])
     rows = [c(ITEMS, id=i, sync_id=f"s{i:05}", name=str(i), price=i) for i in range(45_000)]
     bad = c(ITEMS, id=1, sync_id="bad", name="x" * 51, price=1)
-    with pytest.raises(Poison, match="items.name exactly .batch 1, ordinal 45000"):
+    with pytest.raises(Poison, match=r"items.name exactly .batch 1, ordinal 45000"):
         deliver(target, stream.batch(*rows, bad))
     assert place.query("select count(*) from items") == [(0,)]
     place.execute("delete from headwater_checkpoint")
@@ -523,11 +531,15 @@ def test_unique_numbers_may_swap(place: Place) -> None:
     target.prepare([NUMBERS])
     deliver(
         target,
-        stream.batch(c(NUMBERS, id=1, sync_id="a", number=1), c(NUMBERS, id=2, sync_id="b", number=2)),
+        stream.batch(
+            c(NUMBERS, id=1, sync_id="a", number=1), c(NUMBERS, id=2, sync_id="b", number=2)
+        ),
     )
     deliver(
         target,
-        stream.batch(u(NUMBERS, id=1, sync_id="a", number=2), u(NUMBERS, id=2, sync_id="b", number=1)),
+        stream.batch(
+            u(NUMBERS, id=1, sync_id="a", number=2), u(NUMBERS, id=2, sync_id="b", number=1)
+        ),
     )
     assert [row["number"] for row in held(target, NUMBERS)] == [2, 1]
 
@@ -535,12 +547,15 @@ def test_unique_numbers_may_swap(place: Place) -> None:
 def test_another_row_with_the_same_unique_value_is_never_written(place: Place) -> None:
     """T3: what ON DUPLICATE KEY UPDATE would do to a local row, shown by doing it."""
     place.execute(
-        f"create table mails (id {place.serial}, sync_id varchar(36) unique, email varchar(50) unique)",
+        f"create table mails (id {place.serial}, sync_id varchar(36) unique, "
+        "email varchar(50) unique)",
         "insert into mails (email) values ('taken')",
     )
     stream, target = Stream(), place.target()
     target.prepare([MAILS])
-    batch = stream.batch(c(MAILS, id=1, sync_id="b", email="free"), c(MAILS, id=2, sync_id="a", email="taken"))
+    batch = stream.batch(
+        c(MAILS, id=1, sync_id="b", email="free"), c(MAILS, id=2, sync_id="a", email="taken")
+    )
 
     def local_row_is_untouched() -> bool:
         return place.query("select sync_id from mails where email = 'taken'") == [(None,)]
@@ -590,7 +605,9 @@ def test_generated_columns_of_the_target_are_not_written(place: Place) -> None:
 
 def test_the_servers_defaults_do_not_matter(place: Place) -> None:
     """H105: a lenient sql_mode, another time zone, another date style."""
-    clock = table("clocks", column("at", Kind(name="timestamp")), column("name", Kind(name="text", length=3)))
+    clock = table(
+        "clocks", column("at", Kind(name="timestamp")), column("name", Kind(name="text", length=3))
+    )
     if place.is_mysql:
         (old,) = place.query("select @@global.sql_mode, @@global.time_zone")
         place.execute("set global sql_mode = ''", "set global time_zone = '+09:00'")
@@ -602,7 +619,12 @@ def test_the_servers_defaults_do_not_matter(place: Place) -> None:
     try:
         stream, target = Stream(), place.target()
         target.prepare([clock])
-        good: dict[str, Any] = {"id": 1, "sync_id": "a", "at": "2026-03-29T01:30:00.5Z", "name": "abc"}
+        good: dict[str, Any] = {
+            "id": 1,
+            "sync_id": "a",
+            "at": "2026-03-29T01:30:00.5Z",
+            "name": "abc",
+        }
         deliver(target, stream.batch(c(clock, **good)))
         assert held(target, clock) == [{k: v for k, v in good.items() if k != "id"}]
         with pytest.raises(Poison):

@@ -30,7 +30,10 @@ __all__ = ["SOURCE", "place"]
 
 USERS = table("users", column("name"))
 ORDERS = table(
-    "orders", column("user_id", INT), column("note"), foreign_keys=(foreign_key("user_id", "users"),)
+    "orders",
+    column("user_id", INT),
+    column("note"),
+    foreign_keys=(foreign_key("user_id", "users"),),
 )
 STRICT = table(
     "orders",
@@ -55,9 +58,7 @@ def order(number: int, sync_id: str, user_id: int | None, of: Any = ORDERS) -> A
 
 def links(target: Any, of: Any = ORDERS, name: str = "user_id") -> dict[str, Any]:
     """sync_id -> the parent's sync_id."""
-    return {
-        row["sync_id"]: row[name] and row[name].split('"')[3] for row in held(target, of)
-    }
+    return {row["sync_id"]: row[name] and row[name].split('"')[3] for row in held(target, of)}
 
 
 def shifted(place: Place) -> None:
@@ -90,7 +91,9 @@ def test_a_re_pointed_child_and_its_old_parents_delete_in_one_transaction(place:
     for orders in (ORDERS, STRICT):
         stream, target = Stream(), place.target()
         target.prepare([USERS, orders])
-        deliver(target, stream.batch(user(1, "a"), user(2, "b"), order(1, "o", 1, orders)), first=False)
+        deliver(
+            target, stream.batch(user(1, "a"), user(2, "b"), order(1, "o", 1, orders)), first=False
+        )
         deliver(
             target,
             stream.batch(
@@ -114,7 +117,9 @@ def test_a_cascade_of_the_target_never_takes_a_row_that_moved(place: Place) -> N
     target.prepare([USERS, orders])
     deliver(
         target,
-        stream.batch(user(1, "a"), user(2, "b"), order(1, "o", 1, orders), order(2, "p", 1, orders)),
+        stream.batch(
+            user(1, "a"), user(2, "b"), order(1, "o", 1, orders), order(2, "p", 1, orders)
+        ),
     )
     ids = place.query("select id from orders where sync_id = 'o'")
     # MySQL before 9.6 does not log the cascade that deletes p.
@@ -186,7 +191,8 @@ def test_a_changed_parent_key_with_its_cascade_changes_nothing(place: Place) -> 
     deliver(
         target,
         stream.batch(
-            u(USERS, id=11, sync_id="a", name="a"), u(ORDERS, id=1, sync_id="o", user_id=11, note="n")
+            u(USERS, id=11, sync_id="a", name="a"),
+            u(ORDERS, id=1, sync_id="o", user_id=11, note="n"),
         ),
     )
     assert place.query("select * from orders") == before
@@ -229,10 +235,16 @@ def test_a_tree_that_must_have_bosses_may_come_in_any_order(place: Place) -> Non
     )
     stream, target = Stream(), place.target()
     target.prepare([staff])
-    place.execute("alter table staff " + ("modify boss bigint null" if place.is_mysql else "alter boss drop not null"))
+    place.execute(
+        "alter table staff "
+        + ("modify boss bigint null" if place.is_mysql else "alter boss drop not null")
+    )
     place.execute("insert into staff (sync_id, boss, name) values ('root', null, 'x')")
     place.execute("update staff set boss = id")
-    place.execute("alter table staff " + ("modify boss bigint not null" if place.is_mysql else "alter boss set not null"))
+    place.execute(
+        "alter table staff "
+        + ("modify boss bigint not null" if place.is_mysql else "alter boss set not null")
+    )
     fresh = place.target()
     deliver(
         fresh,
@@ -278,7 +290,9 @@ def test_local_keys_are_never_remembered(place: Place) -> None:
     target.prepare([USERS, ORDERS])
     deliver(target, stream.batch(user(10, "a"), order(1, "o1", 10)))
     (old,) = place.query("select id from users")
-    place.execute("delete from orders", "delete from users", "insert into users (sync_id) values ('a')")
+    place.execute(
+        "delete from orders", "delete from users", "insert into users (sync_id) values ('a')"
+    )
     deliver(target, stream.batch(order(2, "o2", 10)))
     assert links(target) == {"o2": "a"}
     assert place.query("select user_id from orders") != [old]
@@ -287,14 +301,18 @@ def test_local_keys_are_never_remembered(place: Place) -> None:
 def test_an_unknown_parent_is_poison_and_says_what_to_copy(place: Place) -> None:
     stream, target = Stream(), place.target()
     target.prepare([USERS, ORDERS])
-    with pytest.raises(Poison, match=r"app.users for app.orders.user_id .batch 1, ordinal 1") as caught:
+    with pytest.raises(
+        Poison, match=r"app.users for app.orders.user_id .batch 1, ordinal 1"
+    ) as caught:
         deliver(target, stream.batch(user(1, "a"), order(1, "o", 99)))
     assert "app.users" in caught.value.hint
     assert held(target, USERS) == []
 
 
 def test_seeds_tell_of_parents_from_before_the_stream(place: Place) -> None:
-    """Adopted rows: a's key is known from a seed, b's from its update, c's moved before the seed."""
+    """Adopted rows: a's key is known from a seed, b's from its update, c's moved before the
+    seed.
+    """
     place.execute(
         f"create table users (id {place.serial}, sync_id varchar(36) unique, name varchar(50))",
         "insert into users (sync_id) values ('x'), ('a'), ('b'), ('c')",
@@ -348,12 +366,16 @@ def test_references_within_a_table_wait_for_later_chunks(place: Place) -> None:
             progress=copying,
         ),
     )
-    deliver(target, stream.batch(u(STAFF, id=2, sync_id="s2", boss=None, name="x"), progress=copying))
+    deliver(
+        target, stream.batch(u(STAFF, id=2, sync_id="s2", boss=None, name="x"), progress=copying)
+    )
     # Another process goes on.
     other = place.target()
     deliver(
         other,
-        stream.batch(r(STAFF, id=9, sync_id="s9", boss=9, name="x"), progress={"app.staff": COPIED}),
+        stream.batch(
+            r(STAFF, id=9, sync_id="s9", boss=9, name="x"), progress={"app.staff": COPIED}
+        ),
     )
     assert links(other, STAFF, "boss") == {"s1": "s9", "s2": None, "s9": "s9"}
     assert place.query("select count(*) from headwater_waiting") == [(0,)]
