@@ -1,6 +1,6 @@
 """Commands that check, set up and take down: preflight, prepare, drop, config."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import tomlkit
 import typer
@@ -105,15 +105,19 @@ def config(
 
 def hidden(config: Config) -> dict[str, object]:
     """The configuration as plain values, with passwords (and secret Kafka options) as ***."""
-    plain = config.model_dump(mode="json", exclude_none=True)
+    useless: dict[str, Any] = {
+        "log": config.log.useless,
+        "sources": {name: source.useless for name, source in config.sources.items()},
+    }
+    plain = config.model_dump(mode="json", exclude_none=True, exclude=useless)
     for section in (plain["sources"], plain["targets"]):
         for settings in section.values():
             url = make_url(settings["url"])
             settings["url"] = url.set(query={}).render_as_string(hide_password=True)
             if url.query:
                 settings["url"] += "?***"
-    options = plain["log"]["options"]
-    plain["log"]["options"] = {k: _hide(k, v) for k, v in options.items()}
+    for name, value in plain["log"].get("options", {}).items():
+        plain["log"]["options"][name] = _hide(name, value)
     return dict(plain)
 
 

@@ -108,7 +108,7 @@ def _log(source_name: str, settings: LogConfig) -> Log:
         )
     from transport.sqlite import SqliteLog
 
-    return SqliteLog(settings.path, source_name)
+    return SqliteLog(settings.path, source_name, retention_s=settings.retention_hours * 3600)
 
 
 def _target(name: str, settings: TargetConfig) -> Target:

@@ -69,13 +69,18 @@ class LogConfig(_Model):
         description='settings passed to librdkafka as they are, e.g. "security.protocol"',
     )
 
+    @property
+    def useless(self) -> set[str]:
+        """Keys without effect for this kind of log."""
+        if self.kind == "kafka":
+            return {"path"}
+        return {"servers", "partitions", "replication", "max_record_bytes", "options"}
+
     @model_validator(mode="after")
     def _applies(self) -> Self:
-        kafka_only = {"servers", "partitions", "replication", "max_record_bytes", "options"}
         if self.kind == "kafka" and not self.servers:
             raise ValueError('needs servers = "host:9092" with kind = "kafka"')
-        useless = {"path"} if self.kind == "kafka" else kafka_only
-        _refuse(self, useless, f'has no effect with kind = "{self.kind}"')
+        _refuse(self, self.useless, f'has no effect with kind = "{self.kind}"')
         return self
 
 
@@ -141,12 +146,17 @@ class SourceConfig(_Model):
             identity=self.identity,
         )
 
+    @property
+    def useless(self) -> set[str]:
+        """Keys without effect for this database."""
+        if self.family == "mysql":
+            return {"slot", "publication"}
+        return {"server_id", "cascades"}
+
     @model_validator(mode="after")
     def _applies(self) -> Self:
-        if family_of(self.url) == "mysql":
-            _refuse(self, {"slot", "publication"}, "has an effect with PostgreSQL only")
-        else:
-            _refuse(self, {"server_id", "cascades"}, "has an effect with MySQL and MariaDB only")
+        other = "PostgreSQL" if self.family == "mysql" else "MySQL and MariaDB"
+        _refuse(self, self.useless, f"has an effect with {other} only")
         return self
 
 
