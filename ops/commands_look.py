@@ -94,11 +94,21 @@ def peek(
 def verify(
     target: Annotated[str, typer.Argument(help="a target of the configuration")],
     once: Annotated[bool, typer.Option("--once", help="one full comparison, then exit")] = False,
+    table: Annotated[
+        list[str] | None, typer.Option(help="only schema.table of the source; may be repeated")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(min=0, help="seconds to wait for a target that is behind")
+    ] = 60.0,
+    values: Annotated[bool, typer.Option("--values", help="show the differing values too")] = False,
     config: ConfigPath = DEFAULT,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Compare every row and column of a target with its source, at one position of both."""
+    """Compare every row and column of a target with its source, while both move.
+
+    Exit code 0: 0 differences. 1: differences. 3: behind, and nothing is known to differ.
+    """
     loaded = begin(config, debug)
     if not once:
         raise Misconfigured(
@@ -106,7 +116,11 @@ def verify(
         )
     from ops.verify import run_verify
 
-    raise typer.Exit(run_verify(loaded.config, target, json=json))
+    raise typer.Exit(
+        run_verify(
+            loaded.config, target, tables=table or (), timeout_s=timeout, values=values, json=json
+        )
+    )
 
 
 def demo(json: Json = False, debug: Debug = False) -> None:
