@@ -108,6 +108,11 @@ class Statements:
         k = self._plan.keys
         return sa.delete(self._plan.target).where(self._match(k), self._ready(k))
 
+    def here(self) -> sa.Select[Any]:
+        """Ordinals of the staged identities that the target has."""
+        k = self._plan.keys
+        return sa.select(k.c[ORDINAL]).where(self._match(k))
+
     def unlink(self, column: str) -> sa.Update:
         """Let the rows to be deleted reference nothing, so that they do not hold each other."""
         plan, k = self._plan, self._plan.keys

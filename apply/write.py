@@ -17,7 +17,7 @@ from apply.plan import Link, Plan
 from apply.transaction import Job, Transaction
 from apply.upsert import Held, Upserts
 from schemas.change import Batch, Rows, Truncate
-from schemas.codec import ABSENT
+from schemas.codec import ABSENT, op_of
 from schemas.errors import Poison
 
 
@@ -141,13 +141,25 @@ class Writing:
                 identity = str(orjson.loads(key)[plan.identity[0]])
                 self._in.identities.wait(plan, link, identity, str(value))
                 self._waiting.add(plan.name)
+            elif op_of(row.value) == "r" or self._is_here(plan, key):
+                # Its own table's first copy has brought it already: nothing would bring it again.
+                raise Poison(
+                    f"found no parent in {link.parent_name} yet for {plan.name}.{link.column} "
+                    f"{self._in.at(row.ordinal)}, and the column cannot wait",
+                    hint=f"let {link.column} be NULL in the target until the first copy is done, "
+                    'or copy with chunk_rows above the number of rows, or primary_keys = "copy"',
+                )
             # Otherwise the row is not there; its own table's first copy is still to bring it.
+
+    def _is_here(self, plan: Plan, key: bytes) -> bool:
+        self._in.put_keys(plan, [key], [0])
+        return bool(self._in.ordinals(self._in.sql(plan).here()))
 
     def _is_known(self, link: Link, value: str) -> bool:
         return link.translated and self._in.identities.is_known(link, value)
 
     def _plan(self, rows: Rows) -> Plan:
-        return self._in.plan(rows.table.full_name, rows.table.fingerprint)
+        return self._in.plan_of(rows.table)
 
     def _learn(self, plan: Plan, rows: Rows) -> None:
         if plan.is_tracked:

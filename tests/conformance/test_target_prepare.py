@@ -10,7 +10,19 @@ import pytest
 
 from schemas.errors import Poison, SchemaConflict
 from schemas.kinds import Kind
-from tests.conformance.targets import INT, Place, Stream, c, column, deliver, held, place, table, u
+from tests.conformance.targets import (
+    INT,
+    Place,
+    Stream,
+    c,
+    column,
+    d,
+    deliver,
+    held,
+    place,
+    table,
+    u,
+)
 
 __all__ = ["place"]
 
@@ -206,3 +218,27 @@ def test_two_sources_may_share_a_target(place: Place) -> None:
     deliver(second, Stream("other").batch(c(others, id=1, sync_id="a", name="A")))
     assert first.checkpoint() != second.checkpoint()
     assert len(held(second, others)) == 1
+
+
+@pytest.mark.parametrize("prepared", ["before", "after"])
+def test_one_batch_may_bring_a_table_before_and_after_its_alter(
+    place: Place, prepared: str
+) -> None:
+    """H113, H115: each row is read under the description that it was written under."""
+    before = table("users", column("name"))
+    after = table("users", column("name"), column("mail"))
+    stream, target = Stream(), place.target()
+    target.prepare([before if prepared == "before" else after])
+    deliver(
+        target,
+        stream.batch(
+            c(before, id=1, sync_id="a", name="A"),
+            c(before, id=2, sync_id="b", name="B"),
+            c(after, id=3, sync_id="c", name="C", mail="c@x"),
+            u(after, id=1, sync_id="a", name="A", mail="a@x"),
+            d(after, sync_id="b"),
+        ),
+    )
+    deliver(target, stream.batch(c(after, id=4, sync_id="d", name="D", mail="d@x")))
+    found = place.query("select sync_id, name, mail from users order by sync_id")
+    assert found == [("a", "A", "a@x"), ("c", "C", "c@x"), ("d", "D", "d@x")]

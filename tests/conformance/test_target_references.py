@@ -430,3 +430,14 @@ def test_a_reference_to_a_table_that_is_not_captured_is_refused(place: Place) ->
     left.prepare([ORDERS])
     deliver(left, Stream().batch(order(1, "o", 10)))
     assert place.query("select sync_id from orders") == [("o",)]
+
+
+def test_a_copied_row_whose_required_parent_comes_later_is_never_left_out(place: Place) -> None:
+    staff = table(
+        "staff", column("boss", INT, nullable=False), foreign_keys=(foreign_key("boss", "staff"),)
+    )
+    stream, target = Stream(), place.target()
+    target.prepare([staff])
+    chunk = stream.batch(r(staff, id=1, sync_id="s1", boss=9), progress={"app.staff": COPYING})
+    with pytest.raises(Poison, match="cannot wait"):
+        deliver(target, chunk)
