@@ -1,1 +1,1 @@
-"""The log between capture and apply: rows, commit records and the rules that say which of them count."""
+"""The log between capture and apply: rows, commit records, and which of them count."""
