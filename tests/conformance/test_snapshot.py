@@ -11,6 +11,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import orjson
@@ -152,6 +153,10 @@ def copy_until(
                 return
 
 
+def has_passed(most: int, pieces: int, progress: Progress) -> bool:
+    return pieces >= most
+
+
 def drain(database: Database, store: MemoryStore) -> None:
     with opened(database) as source, contextlib.closing(MemoryLog(NAME, store)) as log:
         begun = log.open()
@@ -183,8 +188,8 @@ def test_a_table_copied_under_fire_ends_equal_and_no_row_steps_back(
     writer.start()
     try:
         for _ in range(lives - 1):
-            pieces = chance.randrange(1, 12)
-            copy_until(database, store, is_enough=lambda n, _, most=pieces: n >= most)
+            most = chance.randrange(1, 12)
+            copy_until(database, store, is_enough=partial(has_passed, most))
         copy_until(
             database, store, is_enough=lambda _, p: all(s["done"] for s in p.values()) and bool(p)
         )
