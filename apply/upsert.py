@@ -6,7 +6,7 @@ row that still fails is found by halving and named. Held rows are kept for anoth
 batch's end.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import orjson
@@ -246,7 +246,7 @@ class Upserts:
         while 0 < (now := sum(map(len, self.held.values()))) != count:
             count = now
             waiting, self.held = self.held, {}
-            jobs = [self._job(name, held) for name, held in waiting.items() if held]
+            jobs = [job for held in waiting.values() for job in self._jobs(held)]
             jobs.sort(key=lambda job: job.plan.rank)
             for job in jobs:
                 self.stage(job)
@@ -255,14 +255,18 @@ class Upserts:
             for job in jobs:
                 self.write_late(job)
 
-    def _job(self, name: str, held: Mapping[bytes, Held]) -> Job:
-        rows = Rows(
-            table=next(iter(held.values())).table,
-            ops=["u"] * len(held),
-            ordinals=[h.ordinal for h in held.values()],
-            keys=list(held),
-            values=[h.value for h in held.values()],
-            partial=any(h.is_partial for h in held.values()),
-        )
-        plan = self._in.plan(name)
-        return Job(plan=plan, sql=self._in.sql(plan), rows=rows, folded=fold(rows), deletes=[])
+    def _jobs(self, held: Mapping[bytes, Held]) -> Iterator[Job]:
+        """One job for each description among the held rows of a table."""
+        for table in {row.table.fingerprint: row.table for row in held.values()}.values():
+            mine = {k: row for k, row in held.items() if row.table == table}
+            rows = Rows(
+                table=table,
+                ops=["u"] * len(mine),
+                ordinals=[row.ordinal for row in mine.values()],
+                keys=list(mine),
+                values=[row.value for row in mine.values()],
+                partial=any(row.is_partial for row in mine.values()),
+            )
+            plan = self._in.plan(table.full_name, table.fingerprint)
+            sql = self._in.sql(plan)
+            yield Job(plan=plan, sql=sql, rows=rows, folded=fold(rows), deletes=[])

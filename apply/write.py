@@ -159,7 +159,7 @@ class Writing:
         return link.translated and self._in.identities.is_known(link, value)
 
     def _plan(self, rows: Rows) -> Plan:
-        return self._in.plan_of(rows.table)
+        return self._in.plan(rows.table.full_name, rows.table.fingerprint)
 
     def _learn(self, plan: Plan, rows: Rows) -> None:
         if plan.is_tracked:
