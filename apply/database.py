@@ -25,7 +25,7 @@ from apply.transaction import Transaction, Unplanned
 from apply.write import write
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
-from schemas.errors import Fenced, Misconfigured, Operator, SchemaConflict, Transient
+from schemas.errors import Fenced, Misconfigured, Operator, Poison, SchemaConflict, Transient
 from schemas.faults import reach
 from schemas.finding import Finding
 from schemas.table import Table
@@ -282,6 +282,13 @@ class DatabaseTarget:
                     f"cannot use target {self._name}: {why}",
                     hint="check the target's url, the account's password and grants, and that the "
                     "database accepts writes",
+                ) from error
+            if cause in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
+                # A trigger, or a deferred constraint at COMMIT, which does not name the row.
+                raise Poison(
+                    f"cannot write a batch to target {self._name}: {why}",
+                    hint="a trigger or a deferred constraint of the target refuses it: mend it, or "
+                    "make the constraint NOT DEFERRABLE, which names the row",
                 ) from error
             raise
 

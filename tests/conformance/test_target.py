@@ -591,6 +591,24 @@ def test_a_row_that_a_check_refuses_is_named(place: Place) -> None:
     assert target.checkpoint() is None
 
 
+def test_a_deferred_constraint_that_fails_at_commit_is_poison(place: Place) -> None:
+    """Only PostgreSQL defers; elsewhere the same row fails at once."""
+    stream, target = Stream(), place.target()
+    target.prepare([ITEMS])
+    deferred = "" if place.is_mysql else " deferrable initially deferred"
+    place.execute(f"alter table items add constraint one_price unique (price){deferred}")
+    with pytest.raises(Poison) as caught:
+        deliver(
+            place.target(),
+            stream.batch(
+                c(ITEMS, id=1, sync_id="a", name="A", price=4711),
+                c(ITEMS, id=2, sync_id="b", name="B", price=4711),
+            ),
+        )
+    assert "4711" not in str(caught.value)
+    assert held(target, ITEMS) == []
+
+
 def test_generated_columns_of_the_target_are_not_written(place: Place) -> None:
     """H105, H36."""
     place.execute(
