@@ -159,6 +159,15 @@ class Pipeline:
     def apply(self, target: str, *, fault: str = "") -> Worker:
         return self.start("apply", target, fault=fault)
 
+    @property
+    def is_copying(self) -> bool:
+        """Whether a first copy is not finished in the log."""
+        pending: bool = True
+        with opened_log(self.config, self.name) as log:
+            for batch in log.read(None, follow=False):
+                pending = bool(batch.pending) if batch else pending
+        return pending
+
     def verify(self, target: str, *, values: bool = False, timeout_s: float = WITHIN_S) -> Report:
         """Compare one target with the source."""
         with (

@@ -4,7 +4,7 @@ The command's own processes are in pipeline.py. Invariant: `catch_up` returns wh
 applied everything that was committed in the source before the call.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from ops.compose import opened_source, opened_target
 from ops.config import Config
 from ops.verify import Copies, verify
 from ops.verify_report import Report
+from schemas.change import Piece
 from tests.faults.pipeline import schema_of, user_url
 from tests.services.database import Database
 from transport.log import Log
@@ -33,8 +34,11 @@ class Replica:
     chunk_rows: int = 3
     copies: dict[str, bool] = field(default_factory=dict)
 
-    def capture(self) -> None:
-        """Copy into the log what the source has committed by now, first copies included."""
+    def capture(self, seen: Callable[[Piece], None] = lambda piece: None) -> None:
+        """Copy into the log what the source has committed by now, first copies included.
+
+        seen: told of each piece once it is in the log.
+        """
         opened = self.log.open()
         high = self.source.now()[0]
         done = {name: bool(state["done"]) for name, state in opened.progress.items()}
@@ -42,6 +46,7 @@ class Replica:
         pieces = with_first_copies(self.source, opened, wanted, chunk_rows=self.chunk_rows)  # type: ignore[arg-type]
         for piece in pieces:
             self.log.append(piece)
+            seen(piece)
             commit = piece.commit
             if commit is None:
                 continue

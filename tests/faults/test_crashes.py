@@ -81,6 +81,7 @@ def crash(flow: Pipeline, workload: Workload, point: str) -> list[Worker]:
     resize(flow, random)
     other = flow.apply("mirror") if captures else flow.capture()
     for hit in random.sample(HITS, len(HITS)):
+        workload.copying = flow.is_copying
         fault = f"{point}:{hit}"
         victim = flow.capture(fault=fault) if captures else flow.apply("mirror", fault=fault)
 
@@ -104,6 +105,8 @@ def resize(flow: Pipeline, random: Random) -> None:
 
 def settle(flow: Pipeline, workload: Workload, target: Database, workers: list[Worker]) -> None:
     """Let everything arrive, compare, and end the processes well."""
+    until(lambda: not flow.is_copying, "the end of the first copy")
+    workload.copying = False
     for _ in range(20):
         workload.step()
     key = workload.beat()

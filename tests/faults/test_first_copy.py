@@ -11,8 +11,11 @@ import pytest
 
 from ops.compose import opened_log
 from ops.prepare import prepare_all
+from schemas.change import Piece
+from schemas.errors import Poison
 from schemas.faults import POINTS
 from tests.faults.pipeline import Pipeline, pipeline, until
+from tests.faults.replica import replica
 from tests.faults.test_crashes import settle
 from tests.faults.workload import Workload, create, watch
 from tests.services.database import Database
@@ -20,7 +23,7 @@ from tests.services.server import Server
 
 ROWS = 400
 INTERRUPTIONS = 20
-CALM = ("hot", "cold", "insert", "pet", "move_pet")
+CALM = ("hot", "cold", "insert", "pet")
 """No row comes back or moves to another chunk: then each is copied at most once."""
 
 
@@ -51,6 +54,7 @@ def test_a_first_copy_killed_twenty_times_resumes_at_its_chunk(
     create(origin)
     workload = Workload(origin, Random(seed))
     workload.fill(ROWS)
+    workload.copying = True
     with pipeline(tmp_path, kafka_prefix, origin, {"mirror": target}, "sqlite") as flow:
         flow.configure(batch_rows=5, chunk_rows=7)
         prepare_all(flow.config, [kafka_prefix], ["mirror"])
@@ -94,3 +98,31 @@ def assert_copied_once(flow: Pipeline) -> None:
                     )
     assert set(copied.values()) == {1}
     assert {table for table, _ in copied} >= {"people", "pets"}
+
+
+@pytest.mark.xfail(raises=Poison, reason="a reference that moves ahead of the copy does not wait")
+def test_a_reference_that_moves_to_a_row_not_copied_yet_waits_for_it(
+    postgres: Server, new_database: Callable[[Server], Database]
+) -> None:
+    """A pet is inserted with an owner who is copied, then given to one whose chunk is to come."""
+    source = new_database(postgres)
+    create(source)
+    source.execute(
+        "insert into people (sync_id, version)"
+        " select gen_random_uuid(), n from generate_series(1, 30) n"
+    )
+    # PostgreSQL's chunks follow the identity.
+    first, last = (f"(select id from people order by sync_id {o} limit 1)" for o in ("", "desc"))
+    moves = [
+        f"insert into pets (sync_id, owner, version) values (gen_random_uuid(), {first}, 1)",
+        f"update pets set owner = {last}, version = 2",
+    ]
+
+    def move(piece: Piece) -> None:
+        if moves and any(rows.table.name == "people" for rows in piece.rows):
+            source.execute(moves.pop(0))
+
+    with replica(source.name, source, new_database(postgres)) as flow:
+        flow.capture(move)
+        flow.apply()
+        assert flow.verify().verdict == "equal"

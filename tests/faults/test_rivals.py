@@ -45,6 +45,7 @@ def test_of_two_at_once_one_ends_fenced_and_nothing_of_it_counts(
 
         other = flow.apply("mirror") if rivals == "captures" else flow.capture()
         first = make()
+        until(lambda: not flow.is_copying, "the end of the first copy")
         arrive(workload, target, [first, other])
         first.process.send_signal(signal.SIGSTOP)
         second = make()

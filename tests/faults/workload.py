@@ -85,6 +85,8 @@ class Workload:
     pets: dict[str, str] = field(default_factory=dict)
     gone: list[str] = field(default_factory=list)
     ledger_rows: int = 0
+    copying: bool = False
+    """No reference of an old row moves: see the limit in test_first_copy.py."""
     _version: int = 0
     _pending: list[tuple[str, str, int]] = field(default_factory=list)
 
@@ -164,7 +166,7 @@ class Workload:
             self.pets[key] = owner
 
     def _move_pet(self) -> None:
-        if self.people and self.pets:
+        if self.people and self.pets and not self.copying:
             key, owner = (self.random.choice(list(d)) for d in (self.pets, self.people))
             self._run("update pets set owner = %s, version = %s where sync_id = %s",
                       self.people[owner], self._next("pets", key), key)  # fmt: skip
