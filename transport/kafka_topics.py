@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import kafka.errors as admin_errors
@@ -24,6 +25,7 @@ from transport.kafka_errors import LOGIN, translated, translated_admin
 from transport.kafka_options import Options
 
 CONNECT_WITHIN_MS = 8_000
+ASK_AGAIN_S = 1.0
 TOPIC_EXISTS = 36
 TOPIC_COLLIDES = 17
 LONGEST_NAME = 249
@@ -243,12 +245,23 @@ def _reach(options: Options) -> None:
             hint="check security.protocol, sasl.* and ssl.*",
         ) from error
     doing = f"reach Kafka at {options.servers}"
-    try:
-        client.list_topics(timeout=CONNECT_WITHIN_MS / 1000)
-    except KafkaException as error:
-        client.poll(0)
-        telling = [e for e in errors if e.code() in LOGIN] or [error.args[0]]
-        raise translated(telling[0], doing) from error
+    until = monotonic() + CONNECT_WITHIN_MS / 1000
+    while True:
+        try:
+            client.list_topics(timeout=ASK_AGAIN_S)
+            return
+        except KafkaException as error:
+            client.poll(0)
+            refused = [e for e in errors if e.code() in LOGIN]
+            # It would try a refused login again and again until the time is over.
+            timed_out = error.args[0].code() == KafkaError._TIMED_OUT
+            if timed_out and not refused and monotonic() < until:
+                continue
+            mapped = translated((refused or error.args)[0], doing)
+            if isinstance(mapped, Transient):
+                # A broker that demands a login or TLS just hangs up on whoever talks plainly.
+                mapped.hint = "check that the brokers are up, and security.protocol"
+            raise mapped from error
 
 
 def _falls_short(name: str, has: str, asked: str) -> bool:

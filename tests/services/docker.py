@@ -134,7 +134,7 @@ def _mysql(kind: str, flags: Sequence[str], password_variable: str) -> Server:
     return Server(kind=kind, url=f"mysql://{local.USER}:{local.PASSWORD}@{base}", process=process)
 
 
-def kafka(settings: Mapping[str, str], version: str) -> Server:
+def kafka(settings: Mapping[str, str], version: str, client: Mapping[str, str]) -> Server:
     from tests.services import kafka as local
 
     port = free_port()
@@ -147,7 +147,7 @@ def kafka(settings: Mapping[str, str], version: str) -> Server:
     environment = {f"KAFKA_{k.upper().replace('.', '_')}": v for k, v in inside.items()}
     address = f"127.0.0.1:{port}"
     process = _run("kafka", {port: port}, environment, None,
-                   lambda: local.answer(address), tag=version)  # fmt: skip
+                   lambda: local.answer(address, client), tag=version)  # fmt: skip
     return Server(kind="kafka", url=f"kafka://{address}", process=process)
 
 

@@ -6,8 +6,9 @@ that depends on a topic's settings cannot be answered by a broker's defaults.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from confluent_kafka.admin import AdminClient
 
@@ -39,15 +40,20 @@ JAVA = ["-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.def
 
 
 def start(
-    data_dir: Path, extra_flags: Sequence[str] = (), *, version: str = install.KAFKA_VERSION
+    data_dir: Path,
+    extra_flags: Sequence[str] = (),
+    *,
+    version: str = install.KAFKA_VERSION,
+    client: Mapping[str, str] = MappingProxyType({}),
 ) -> Server:
     """Start a broker with its data in `data_dir`.
 
-    `extra_flags` are broker settings such as `message.max.bytes=2000000`.
+    `extra_flags` are broker settings such as `message.max.bytes=2000000`; `client` is what a
+    client needs to log in where they demand it.
     """
     settings = SETTINGS | dict(flag.split("=", 1) for flag in extra_flags)
     if docker.answers():
-        return docker.kafka(settings, version)
+        return docker.kafka(settings, version, client)
     jars = install.kafka(version)
     java = install.apt("default-jre-headless", "java")
     port, controller = free_port(), free_port()
@@ -68,16 +74,16 @@ def start(
     process = LocalProcess(
         [kafka[0], "-Xmx768m", "-XX:+UseG1GC", *kafka[1:], "kafka.Kafka", str(properties)],
         log=data_dir / "server.log",
-        ready=lambda: answer(address),
+        ready=lambda: answer(address, client),
     )
     return Server(kind="kafka", url=f"kafka://{address}", process=process)
 
 
-def answer(address: str) -> None:
+def answer(address: str, client: Mapping[str, str] = MappingProxyType({})) -> None:
     """Return when the broker lists itself; raise if it does not within two seconds."""
     # librdkafka prints its own connection errors, expected here, unless log_level is 0.
-    client = AdminClient({"bootstrap.servers": address, "log_level": 0})
-    if not client.list_topics(timeout=2).brokers:
+    asking = AdminClient({"bootstrap.servers": address, "log_level": 0, **client})
+    if not asking.list_topics(timeout=2).brokers:
         raise Unavailable(f"no broker at {address}: start one")
 
 
