@@ -277,6 +277,12 @@ class DatabaseTarget:
             cause, why = self._server.cause(error), self._server.explain(error)
             if cause in (Cause.LOST, Cause.LOCKED):
                 raise Transient(f"lost target {self._name}: {why}") from error
+            if cause is Cause.TOO_LARGE:
+                raise Operator(
+                    f"cannot write a batch in one transaction of target {self._name}: {why}",
+                    hint="raise max_binlog_cache_size there to more than the source's largest "
+                    "transaction",
+                ) from error
             if cause is Cause.DENIED:
                 raise Misconfigured(
                     f"cannot use target {self._name}: {why}",

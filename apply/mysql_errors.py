@@ -65,7 +65,13 @@ def cause(error: sa.exc.DBAPIError) -> Cause:
         return Cause.DENIED
     if number in _FOREIGN:
         return Cause.FOREIGN
-    named = {1205: Cause.LOCKED, 3572: Cause.LOCKED, 1062: Cause.UNIQUE, 1586: Cause.UNIQUE}
+    named = {
+        1197: Cause.TOO_LARGE,
+        1205: Cause.LOCKED,
+        3572: Cause.LOCKED,
+        1062: Cause.UNIQUE,
+        1586: Cause.UNIQUE,
+    }
     return named.get(number, Cause.ROW if number in _ROW else Cause.UNKNOWN)
 
 

@@ -34,7 +34,9 @@ class Catalog:
 
     def place(self, full_name: str) -> tuple[str, str]:
         """Where a source's table lands."""
-        return lands_at(full_name, self._placement, self.schemas, self.default)
+        # MySQL's schemas are databases, and the url names one: rows go there unless told otherwise.
+        kept = () if self._server.is_mysql and self.default else self.schemas
+        return lands_at(full_name, self._placement, kept, self.default)
 
     def table(self, place: tuple[str, str]) -> sa.Table | None:
         """The target's table, or None where it has none."""

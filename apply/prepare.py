@@ -60,6 +60,15 @@ class Preparation:
             if self._catalog.table(place) is None:
                 found += self._creation_problems(table, place)
             added = set(self._widened(table))
+            found += [
+                Finding(
+                    where=".".join(place),
+                    problem=f"would receive both {name} and {other}",
+                    fix=f'give {name} a place of its own: tables = {{ "{name}" = "…" }}',
+                )
+                for other in self._known
+                if other < name and self._catalog.place(other) == place
+            ]
             args = (self._catalog, self._server, self._placement, table, self._known)
             at = ".".join(place)
             found += [f for f in problems(*args) if f.where not in {f"{at}.{c}" for c in added}]

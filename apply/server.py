@@ -24,6 +24,7 @@ class Cause(Enum):
     FOREIGN = auto()
     ROW = auto()  # a row's values: too long, out of range, NULL, a check
     DENIED = auto()  # password, grants, read-only: the operator's
+    TOO_LARGE = auto()  # a transaction beyond what the server allows: the operator's
     UNKNOWN = auto()
 
 

@@ -15,10 +15,10 @@ class Placement:
     """Where a source's tables land, and how: plain configuration of one target.
 
     schemas: source schema -> target schema. tables: source full name -> target full name (wins over
-    schemas). Without an entry, the schema keeps its name where the target has it, else the target's
-    default schema. exclude_columns: patterns over source `schema.table.column` that this target
-    leaves alone. primary_keys: "local" (the target's own keys, foreign keys translated) or "copy"
-    (the source's values).
+    schemas). Without an entry: on PostgreSQL the schema of the same name if there is one, else the
+    default schema; on MySQL and MariaDB the database that the url names. exclude_columns: patterns
+    over source `schema.table.column` that this target leaves alone. primary_keys: "local" (the
+    target's own keys, foreign keys translated) or "copy" (the source's values).
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)

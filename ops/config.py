@@ -219,9 +219,32 @@ class Config(_Model):
         default_factory=dict, description="databases that receive changes, by name"
     )
 
+    @model_validator(mode="after")
+    def _not_itself(self) -> Self:
+        for name, target in self.targets.items():
+            source = self.sources.get(target.source)
+            if source is not None and _is_itself(source, target):
+                raise ValueError(
+                    f"targets.{name} would write into the tables that it is fed from: name another "
+                    "database, or map the schema to another one with schemas"
+                )
+        return self
+
     def targets_of(self, source: str) -> list[str]:
         """Names of the targets that receive this source's changes."""
         return [name for name, target in self.targets.items() if target.source == source]
+
+
+def _is_itself(source: SourceConfig, target: TargetConfig) -> bool:
+    """Whether rows would land, unmapped, where they come from."""
+    here, there = make_url(source.url), make_url(target.url)
+    if source.family != target.family or target.schemas or target.tables:
+        return False
+    if (here.host, here.port) != (there.host, there.port):
+        return False
+    if target.family == "postgres":
+        return here.database == there.database
+    return source.selection.wants(there.database or "", "any")
 
 
 def _refuse(model: BaseModel, keys: set[str], why: str) -> None:

@@ -152,3 +152,25 @@ def test_the_documentation_has_every_key_as_the_models_describe_it() -> None:
         "docs/configuration.md is older than the models: "
         "replace its tables by what ops.config_reference.reference() gives"
     )
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "is_refused"),
+    [
+        ("mysql://db/shop", "mysql://db/shop", True),
+        ("mysql://db/shop", "mariadb://db/branch", False),
+        ("postgresql://db/shop", "postgresql://db/shop", True),
+        ("postgresql://db/shop", "postgresql://db/branch", False),
+        ("mysql://db/shop", "postgresql://db/shop", False),
+    ],
+)
+def test_a_target_is_never_its_own_source(
+    tmp_path: Path, source: str, target: str, is_refused: bool
+) -> None:
+    text = f'[sources.a]\nurl = "{source}"\ninclude = ["shop.*", "public.*"]\n'
+    text += f'[targets.b]\nsource = "a"\nurl = "{target}"\n'
+    if not is_refused:
+        loaded(tmp_path, text)
+        return
+    with pytest.raises(Misconfigured, match="fed from"):
+        loaded(tmp_path, text)
