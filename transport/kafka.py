@@ -27,7 +27,6 @@ from transport.record import Checkpoint, Record
 IDLE_S = 1.0
 LOOK_S = 10.0
 """While nothing comes, a reader asks this often whether this is still the same log."""
-ATTEMPTS = 3
 
 
 class KafkaLog:
@@ -66,11 +65,11 @@ class KafkaLog:
         self._spans: Commits | None = None
         self._descriptions = Descriptions(self._options, self._names)
         self._incarnation: str | None = None
-        self._attempts = 0
-        self._failed_from: Position | None = None
 
     def open(self) -> Opened:
-        self._end_claim()
+        last, self._writer = self._writer, None
+        if last is not None:
+            last.close()
         self._writer = writer = Writer(
             self._options,
             self._names,
@@ -175,7 +174,7 @@ class KafkaLog:
             first = self._oldest_record(commits, newest)
             if first is None or first.record is None or first.offset is None:
                 return None
-            end, _ = commits.newest()
+            end, _, _ = commits.newest()
             if end.record is None:
                 return None
             start = before(first.record, incarnation=incarnation, offset=first.offset)
@@ -207,26 +206,6 @@ class KafkaLog:
                 part.close()
         self._writer = self._reader = self._spans = self._open_topics = None
         self._descriptions = Descriptions(self._options, self._names)
-
-    def _end_claim(self) -> None:
-        """Close the last claim; raises Operator at the third that failed from one position."""
-        last, self._writer = self._writer, None
-        if last is None:
-            return
-        last.close()
-        position, orphan_bytes = last.unfinished()
-        if not last.has_failed or not orphan_bytes:
-            return
-        self._attempts = self._attempts + 1 if position == self._failed_from else 1
-        self._failed_from = position
-        if self._attempts >= ATTEMPTS:
-            self._attempts = 0
-            raise Operator(
-                f"failed {ATTEMPTS} times to write the batch after {position or 'the start'}, "
-                f"the last time {orphan_bytes} bytes of it",
-                hint="check the brokers' logs and free space: rows that no record names stay until "
-                "retention takes them",
-            )
 
     def _topics(self) -> Topics:
         if self._open_topics is None:

@@ -5,7 +5,7 @@ Not here: which entries count (transport/chain.py). Invariant: entries come in o
 gaps; what retention took is LogTruncated, never stepped over.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from logging import getLogger
 from time import monotonic
 
@@ -19,10 +19,13 @@ from confluent_kafka import (
 )
 
 from schemas.errors import LogTruncated, Transient
-from transport.chain import Chain, trusted_start
+from transport.chain import Chain, Verdict, trusted_start
 from transport.kafka_errors import translated
 from transport.kafka_options import Options, Value
 from transport.record import Entry, Record, loads
+
+Place = tuple[str, int]
+"""A topic's partition."""
 
 ANSWER_WITHIN_S = 8.0
 """How long a broker that is up may take for a small answer."""
@@ -67,6 +70,8 @@ class Commits:
         settings: dict[str, str | int] = {"queued.max.messages.kbytes": 1024}
         self._consumer = consumer(options, source, **settings)
         self._topic = topic
+        self.stored_at_ms = -1
+        """When the broker stored the entry that `next` gave last."""
 
     def close(self) -> None:
         """Close the consumer; idempotent."""
@@ -85,6 +90,29 @@ class Commits:
             raise translated(error.args[0], f"ask for the end of {topic}") from error
         return low, high - 1
 
+    def partitions(self, topics: Iterable[str]) -> list[Place]:
+        """The partitions of those topics that are there."""
+        try:
+            known = self._consumer.list_topics(timeout=ANSWER_WITHIN_S).topics
+        except KafkaException as error:
+            raise translated(error.args[0], "list topics") from error
+        return [(topic, p) for topic in topics if topic in known for p in known[topic].partitions]
+
+    def offsets_at(self, place: Place, times_ms: Iterable[int]) -> list[int]:
+        """The offset of what was stored first at each time or later, by the broker's clock."""
+        end = self.held(*place)[1] + 1
+        offsets = []
+        for at_ms in times_ms:
+            asked = TopicPartition(*place, at_ms)
+            try:
+                (found,) = self._consumer.offsets_for_times([asked], timeout=ANSWER_WITHIN_S)
+            except KafkaException as error:
+                raise translated(error.args[0], f"look through {place[0]}") from error
+            if found.error is not None:
+                raise translated(found.error, f"look through {place[0]}")
+            offsets.append(found.offset if found.offset >= 0 else end)
+        return offsets
+
     def seek(self, offset: int) -> None:
         """Give this offset's entry next."""
         self._consumer.assign([TopicPartition(self._topic, 0, offset)])
@@ -100,6 +128,7 @@ class Commits:
             if mapped is not None:
                 raise mapped from KafkaException(error)
             return None
+        _, self.stored_at_ms = message.timestamp()
         return _offset(message), loads(message.value() or b"")
 
     def between(self, first: int, last: int) -> Iterator[tuple[int, Entry]]:
@@ -120,8 +149,9 @@ class Commits:
             elif monotonic() - waiting_since > ANSWER_WITHIN_S:
                 self.bounds()  # raises what hinders us; a broker that still answers is waited for
 
-    def newest(self) -> tuple[Chain, int]:
-        """The chain at the topic's end, and the offset up to which it was walked.
+    def newest(self) -> tuple[Chain, int, list[int]]:
+        """The chain at the topic's end, the offset up to which it was walked, and when the claims
+        that took effect after its newest record were stored.
 
         Walks from a true start near the end: a week of commit records is not read for its last one.
         """
@@ -139,9 +169,14 @@ class Commits:
                 )
             size *= 8
         after = -1 if chain.offset is None else chain.offset
+        claimed_at_ms: list[int] = []
         for offset, entry in self.between(after + 1, newest):
-            chain.take(offset, entry)
-        return chain, newest
+            verdict = chain.take(offset, entry)
+            if verdict is Verdict.ACCEPTED:
+                claimed_at_ms.clear()
+            elif verdict is Verdict.CLAIMED:
+                claimed_at_ms.append(self.stored_at_ms)
+        return chain, newest, claimed_at_ms
 
     def oldest(self) -> Chain | None:
         """Where a reader without checkpoint begins; None while nothing is known to count."""

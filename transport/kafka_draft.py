@@ -77,7 +77,6 @@ class Draft:
 
     run: int
     rows: int = 0
-    size_bytes: int = 0
     tombstones: int = 0
     buried: int = 0
     topics: dict[str, Delivered] = field(default_factory=dict)

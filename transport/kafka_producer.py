@@ -66,7 +66,6 @@ class RowProducer:
         report = draft.topic(topic, table)
         # Counted first: whoever polls while this loop runs must not find the draft complete.
         draft.rows += len(rows)
-        draft.size_bytes += rows.size_bytes
         produce = self._producer.produce
         try:
             if "d" not in rows.ops:

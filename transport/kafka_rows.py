@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.codec import STAMP_BYTES, op_of, stamps_of
 from schemas.errors import LogTruncated, Transient
-from transport.kafka_commits import Commits, consumer, failure
+from transport.kafka_commits import Commits, Place, consumer, failure
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_options import Options
 from transport.kafka_runs import RUN_BYTES, Runs
@@ -29,10 +29,6 @@ QUIET_S = 10.0
 """When nothing came for so long, the broker is asked whether the rows are still there."""
 STALL_S = 600.0
 """A broker that stalls for minutes is waited for; a target's open transaction is worth it."""
-
-Place = tuple[str, int]
-"""A topic's partition."""
-
 
 Row = tuple[int, bytes, bytes]
 """offset, key, value (empty: a tombstone)."""

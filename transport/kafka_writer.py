@@ -24,6 +24,7 @@ from transport.kafka_commits import Commits
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_draft import Draft, Refused
 from transport.kafka_options import Options
+from transport.kafka_orphans import ATTEMPTS, refuse_endless
 from transport.kafka_producer import RowProducer
 from transport.kafka_topics import Names, Topics
 from transport.log import Opened
@@ -83,7 +84,7 @@ class Writer:
 
     def claim(self) -> Opened:
         """Displace whoever wrote before; raises Fenced when another capture was faster."""
-        self._chain, newest = self._commits.newest()
+        self._chain, newest, claimed_at_ms = self._commits.newest()
         nonce = uuid4().hex
         claim = Claim(claim=nonce, over=self._chain.end.epoch)
         self._producer.store(self._names.commits, claim.dumps(), None, within_s=CLAIM_WITHIN_S)
@@ -98,11 +99,18 @@ class Writer:
                     )
                 continue
             verdict = self._chain.take(*found)
+            if verdict is Verdict.ACCEPTED:
+                claimed_at_ms.clear()
+            elif verdict is Verdict.CLAIMED:
+                claimed_at_ms.append(self._commits.stored_at_ms)
             if isinstance(found[1], Claim) and found[1].claim == nonce:
                 break
         if verdict is not Verdict.CLAIMED:
             raise Fenced("found that another capture claimed the log at the same moment")
         self._epoch = self._newest_entry = found[0]
+        if len(claimed_at_ms) > ATTEMPTS:
+            topics = [*self._descriptions.topics(), self._names.identities]
+            refuse_endless(self._commits, topics, claimed_at_ms, self._chain.end.position)
         end, record = self._chain.end, self._chain.record
         self._first = end.position is None
         self._batch, self._position = end.batch, end.position or Position("")
@@ -145,16 +153,6 @@ class Writer:
                     self._advance(0.01)
                 else:
                     self._read_back(0.01)
-
-    @property
-    def has_failed(self) -> bool:
-        """Whether a row, a record or the claim was lost; nothing more is sent then."""
-        return self._failure is not None
-
-    def unfinished(self) -> tuple[Position | None, int]:
-        """Where the next batch would begin, and the bytes that were sent of it and after it."""
-        drafts = [*self._whole, *self._drafts.values()]
-        return self._chain.end.position, sum(draft.size_bytes for draft in drafts)
 
     def close(self) -> None:
         """Stop the thread, throw away what was not sent, close every connection."""
