@@ -86,7 +86,7 @@ def parse(body: bytes, family: str) -> TableMap:
     if count and 4 not in optional:
         raise Unsupported(
             f"found a description of {schema}.{name} without column names in the binlog",
-            hint="run: SET GLOBAL binlog_row_metadata = FULL, and copy the table anew",
+            hint="run: SET GLOBAL binlog_row_metadata = FULL",
         )
     real = [meta[0] for meta in metas]
     names = [text.decode() for text in _texts(optional.get(4, b""), 0)]

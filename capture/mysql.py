@@ -5,7 +5,7 @@ reconnection (which would ask from the original position again) cannot happen.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from capture.mysql_checks import check
 from capture.mysql_chunk import read_chunk
 from capture.mysql_connection import connect, dump_settings, translated
 from capture.mysql_position import Flavour, detect
+from capture.mysql_resync import Resync
 from capture.mysql_stream import BEAT_S, BinlogStream
 from capture.mysql_tables import Descriptions, catalog_table
 from capture.source import Chunk
@@ -33,6 +34,8 @@ class MySQLSource:
 
     server_id: by which the server tells its replicas apart; drawn from a high range by default.
     accept_cascades: the target's foreign keys act as the source's do, or verify is to report it.
+    copied_anew: full names of tables that are copied while this streams: what the binlog does not
+    show of them (they were dropped, renamed, …) is a truncate then, not an error.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class MySQLSource:
         batch_bytes: int = 8 << 20,
         server_id: int | None = None,
         accept_cascades: bool = False,
+        copied_anew: Collection[str] = (),
     ) -> None:
         self.name = name
         self._url, self._selection = url, selection
@@ -52,6 +56,7 @@ class MySQLSource:
         # Far above what people number their servers with: two captures must never meet.
         self._server_id = server_id or random.SystemRandom().randrange(1 << 31, 1 << 32)
         self._accept_cascades = accept_cascades
+        self._resync = Resync(name, copied_anew, self._catalog)
         self._connection: Any = None
         self._raw: Any = None
         self._detected: Flavour | None = None
@@ -79,7 +84,7 @@ class MySQLSource:
                 flavour.verify(cursor, after)
         if after is None:
             yield Piece(run=stamp.draw(), commit=Commit(position=start, committed_at=None))
-        schemas = {t.schema for t in self._catalog()}
+        schemas = {t.schema for t in self._catalog()} | self._selection_schemas()
         reader = BinLogStreamReader(
             dump_settings(self._url),
             self._server_id,
@@ -97,6 +102,7 @@ class MySQLSource:
                 Packets(reader._stream_connection._sock),
                 flavour.tracker(start),
                 Descriptions(self._look_up, flavour.family, self._selection, charsets, schemas),
+                self._resync,
                 connector=flavour.family,
                 source=self.name,
                 selection=self._selection,
@@ -165,6 +171,11 @@ class MySQLSource:
 
     def _catalog(self, only: tuple[str, str] | None = None) -> list[CatalogTable]:
         return read_catalog(self._query, self.connector, self._selection.wants, only)
+
+    def _selection_schemas(self) -> set[str]:
+        """Schemas that the selection names: their tables may be gone from the catalog already."""
+        names = [p.split(".", 1) for p in self._selection.include if "." in p]
+        return {schema for schema, table in names if self._selection.wants(schema, table)}
 
     def _look_up(self, schema: str, name: str) -> CatalogTable | None:
         return next(iter(self._catalog((schema, name))), None)

@@ -103,6 +103,8 @@ class Batch:
     def truncate(self, table: str) -> None:
         """Add the loss of all rows of a table."""
         self._begin_run()
+        if self._truncates[-1:] == [Truncate(table=table, ordinal=self._ordinal - 1)]:
+            return  # nothing came in between
         self._truncates.append(Truncate(table=table, ordinal=self._ordinal))
         self._ordinal += 1
 

@@ -92,12 +92,15 @@ def _where(schema: str, table: str, only: tuple[str, str] | None) -> str:
 
 
 def _column(row: Sequence[Any], is_json: bool) -> CatalogColumn:
-    name, nullable, expression = row[2], row[3], row[11]
+    name, nullable, native, expression = row[2], row[3], row[5], row[11]
+    kind = _kind(row, is_json)
+    if kind is not None and "?" in "".join(kind.labels):
+        native = ""  # perhaps a character outside the BMP, which the catalog cannot show
     return CatalogColumn(
         name=name,
-        kind=_kind(row, is_json),
+        kind=kind,
         nullable=nullable == "YES",
-        native=row[5],
+        native=native,
         generated=bool(expression),
     )
 

@@ -6,7 +6,7 @@ recognised is said so, never taken for harmless.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -33,10 +33,13 @@ class Meaning(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """`table`: what is truncated or stopped, or ("", savepoint); `why`: a verb phrase, for STOP."""
+    """`table`: what is truncated, or ("", savepoint). `tables`: the captured ones that STOP is
+    about, ("schema", "*") for any of a schema; `why`: a verb phrase.
+    """
 
     meaning: Meaning
     table: tuple[str, str] = ("", "")
+    tables: tuple[tuple[str, str], ...] = ()
     why: str = ""
     touches: bool = False
     """Whether it names, or was sent from, a schema with captured tables (DDL and UNKNOWN)."""
@@ -61,6 +64,7 @@ _OBJECTS = {
     *("TABLESPACE", "LOGFILE", "RESOURCE", "SPATIAL", "PACKAGE", "LIBRARY", "INSTANCE", "UNDO"),
     *("CATALOG", "AGGREGATE", "DEFINER", "ALGORITHM", "SQL", "OR"),
 }
+_RENAMED_PARTS = ("COLUMN", "INDEX", "KEY")
 _PARTITION_STOPS = {
     ("DROP", "PARTITION"): "dropped a partition of",
     ("DROP", "SUBPARTITION"): "dropped a partition of",
@@ -134,6 +138,10 @@ class _Tokens:
         """The last word or name: a savepoint's."""
         return self._tokens[-1].text if self._tokens else ""
 
+    def rest(self) -> range:
+        """The places from here to the end."""
+        return range(self.at, len(self._tokens))
+
     def advance(self) -> bool:
         """Step over one token; False at the end."""
         self.at += 1
@@ -204,8 +212,10 @@ def _control(tokens: _Tokens, first: str) -> Meaning | None:
 _DDL = Verdict(meaning=Meaning.DDL)
 
 
-def _stop(table: tuple[str, str], why: str) -> Verdict:
-    return Verdict(meaning=Meaning.STOP, table=table, why=why)
+def _stop(tables: Iterable[tuple[str, str]], why: str) -> Verdict:
+    """STOP for these, DDL where there are none."""
+    found = tuple(dict.fromkeys(tables))
+    return Verdict(meaning=Meaning.STOP, tables=found, why=why) if found else _DDL
 
 
 def _dml(tokens: _Tokens, first: str, wanted: Wanted, schemas: Callable[[str], bool]) -> Verdict:
@@ -218,9 +228,9 @@ def _dml(tokens: _Tokens, first: str, wanted: Wanted, schemas: Callable[[str], b
         table = tokens.table()
         is_single = table is not None and not tokens.mark(",") and tokens.word() != "USING"
         if is_single and table is not None and not (first == "DELETE" and tokens.word() == "FROM"):
-            return _stop(table, "changed by statement") if wanted(*table) else _DDL
-    found = next((name for name in sorted(tokens.names()) if schemas(name)), None)
-    return _stop((found, "*"), "changed by statement a table of") if found is not None else _DDL
+            return _stop([table] if wanted(*table) else [], "changed by statement")
+    found = [(name, "*") for name in sorted(tokens.names()) if schemas(name)]
+    return _stop(found, "changed by statement a table of")
 
 
 def _truncate(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> Verdict:
@@ -238,22 +248,18 @@ def _drop(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> Ve
         tokens.at += 1
         tokens.skip("IF", "EXISTS")
         name = tokens.table()
-        if name is not None and schemas(name[1]):
-            return _stop((name[1], "*"), "dropped schema")
+        if name is not None and (schemas(name[1]) or wanted(name[1], "*")):
+            return _stop([(name[1], "*")], "dropped")
         return _DDL
     if tokens.word() in ("TABLE", "TABLES"):
         tokens.at += 1
         tokens.skip("IF", "EXISTS")
-        return _first_wanted(tokens, wanted, "dropped")
-    return _DDL
-
-
-def _first_wanted(tokens: _Tokens, wanted: Wanted, why: str) -> Verdict:
-    while (table := tokens.table()) is not None:
-        if wanted(*table):
-            return _stop(table, why)
-        if not tokens.mark(","):
-            break
+        named = []
+        while (table := tokens.table()) is not None:
+            named.append(table)
+            if not tokens.mark(","):
+                break
+        return _stop([t for t in named if wanted(*t)], "dropped")
     return _DDL
 
 
@@ -262,17 +268,21 @@ def _rename(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> 
         return _DDL  # RENAME USER
     tokens.at += 1
     tokens.skip("IF", "EXISTS")
+    olds: list[tuple[str, str]] = []
+    news: list[tuple[str, str]] = []
     while (old := tokens.table()) is not None:
         while tokens.word() not in ("TO", "") and tokens.advance():
             pass  # WAIT n, NOWAIT
         tokens.skip("TO")
         new = tokens.table()
-        for table in (old, new):
-            if table is not None and wanted(*table):
-                return _stop(table, "renamed")
+        # A name that only stands between (a TO x, b TO a, x TO b) was and is no table.
+        passing = old in news and old not in olds
+        news = [n for n in news if not (passing and n == old)]
+        olds += [] if passing else [old]
+        news += [new] if new is not None else []
         if not tokens.mark(","):
             break
-    return _DDL
+    return _stop([t for t in [*olds, *news] if wanted(*t)], "renamed")
 
 
 def _alter(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> Verdict:
@@ -287,29 +297,25 @@ def _alter(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> V
         return _DDL
     pairs = set(tokens.pairs())
     stop = next((why for pair, why in _PARTITION_STOPS.items() if pair in pairs), None)
-    if wanted(*table):
-        if stop is not None:
-            return _stop(table, stop)
-        if _renames(tokens):
-            return _stop(table, "renamed")
+    if stop is None and not _renames(tokens):
         return _DDL
-    if stop is not None or _renames(tokens):
-        # The other table of the clause: EXCHANGE … WITH TABLE t, RENAME TO t, CONVERT … TABLE t.
-        tokens.at = 0
-        while tokens.advance():
-            if tokens.word() in ("TABLE", "TO", "AS", "RENAME"):
-                tokens.at += 1
-                other = tokens.table()
-                if other is not None and wanted(*other):
-                    return _stop(other, stop or "renamed")
-                tokens.at -= 1
-    return _DDL
+    named = [table, *_others(tokens)]
+    return _stop([t for t in named if wanted(*t)], stop or "renamed")
+
+
+def _others(tokens: _Tokens) -> Iterator[tuple[str, str]]:
+    """The other table of a clause: EXCHANGE … WITH TABLE t, RENAME TO t, CONVERT … TABLE t."""
+    for at in tokens.rest():
+        tokens.at = at
+        renames = tokens.skip("RENAME") and tokens.word() not in _RENAMED_PARTS
+        if renames and not tokens.mark("=") and tokens.word() in ("TO", "AS"):
+            tokens.at += 1
+        if (renames or tokens.skip("TABLE")) and (other := tokens.table()) is not None:
+            yield other
 
 
 def _renames(tokens: _Tokens) -> bool:
-    return any(
-        one == "RENAME" and two not in ("COLUMN", "INDEX", "KEY") for one, two in tokens.pairs()
-    )
+    return any(one == "RENAME" and two not in _RENAMED_PARTS for one, two in tokens.pairs())
 
 
 def _create(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> Verdict:
@@ -319,7 +325,7 @@ def _create(tokens: _Tokens, wanted: Wanted, schemas: Callable[[str], bool]) -> 
     if tokens.skip("TABLE"):
         table = tokens.table()
         if replaces and table is not None and wanted(*table):
-            return _stop(table, "replaced")
+            return _stop([table], "replaced")
     return _DDL
 
 

@@ -5,7 +5,7 @@ more is waiting. Only whole groups move the position. No reconnection, no skippi
 known.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from time import monotonic
 
 import structlog
@@ -17,11 +17,12 @@ from capture.binlog_packets import Packets, ServerError
 from capture.mysql_batch import Batch, Mark, Origin
 from capture.mysql_connection import explained
 from capture.mysql_position import Tracker
+from capture.mysql_resync import Resync
 from capture.mysql_statements import Meaning, Verdict, judge
 from capture.mysql_tables import Described, Descriptions
 from schemas.change import Commit, Piece, Stamp
 from schemas.codec import quote
-from schemas.errors import Transient, Unsupported
+from schemas.errors import Operator, Transient, Unsupported
 from schemas.selection import Selection
 
 LINGER_S = 0.001
@@ -51,6 +52,7 @@ class BinlogStream:
         packets: Packets,
         tracker: Tracker,
         descriptions: Descriptions,
+        resync: Resync,
         *,
         connector: str,
         source: str,
@@ -62,6 +64,7 @@ class BinlogStream:
     ) -> None:
         self._packets, self._framing, self._tracker = packets, Framing(), tracker
         self._descriptions, self._charsets = descriptions, charsets
+        self._resync = resync
         self._connector, self._source = connector, source
         self._selection = selection
         self._batch = Batch(stamp)
@@ -201,9 +204,12 @@ class BinlogStream:
         schema, name = binlog_table.table_name(body)
         found = None
         if self._selection.wants(schema, name):
-            found = self._descriptions.get(
-                body[8:], lambda: binlog_table.parse(body, self._connector)
-            )
+            try:
+                found = self._descriptions.get(
+                    body[8:], lambda: binlog_table.parse(body, self._connector)
+                )
+            except Operator as error:
+                self._lose([(schema, name)], error)
         self._maps[binlog_table.table_id(body)] = found
 
     def _rows(self, event: Event) -> None:
@@ -220,18 +226,9 @@ class BinlogStream:
             ) from None
         if found is None:
             return
-        if not head.is_complete:
-            raise Unsupported(
-                f"found rows of {found.table.full_name} that lack columns in the binlog",
-                hint="run: SET GLOBAL binlog_row_image = FULL, also in sessions that set it; "
-                "then copy the table anew",
-            )
-        if head.column_count != found.column_count:
-            raise Unsupported(
-                f"found rows of {found.table.full_name} with {head.column_count} columns, "
-                f"described with {found.column_count}",
-                hint="copy the table anew",
-            )
+        if problem := _misfit(found, head):
+            self._lose([(found.table.schema, found.table.name)], problem)
+            return
         self._has_rows = True
         if kind in _UPDATES:
             self._batch.updates(found, body, head.start)
@@ -281,21 +278,33 @@ class BinlogStream:
             )
 
     def _statement(self, verdict: Verdict) -> None:
-        name = ".".join(verdict.table)
         if verdict.meaning == Meaning.STOP:
-            raise Unsupported(
-                f"found that somebody {verdict.why} {name}, which the rows in the binlog do not "
-                "show",
-                hint=f"copy {name} anew from after this statement, or exclude it",
+            names = ", ".join(".".join(table) for table in verdict.tables)
+            self._lose(
+                verdict.tables,
+                Unsupported(
+                    f"found that somebody {verdict.why} {names}, which the rows in the binlog do "
+                    "not show"
+                ),
             )
+            return
         if verdict.meaning == Meaning.TRUNCATE:
-            self._batch.truncate(name)
+            self._batch.truncate(".".join(verdict.table))
             self._has_rows = True
             return
         if verdict.touches:
             self._descriptions.altered()
             if verdict.meaning == Meaning.UNKNOWN:
                 log.warning("statement_not_recognised", position=self._tracker.position)
+
+    def _lose(self, tables: Iterable[tuple[str, str]], problem: Operator) -> None:
+        """Take what the rows do not show as the loss of all rows, which a first copy brings anew;
+        raises where none does.
+        """
+        for name in self._resync.emptied(tables, problem):
+            self._batch.truncate(name)
+        self._has_rows = True
+        self._descriptions.altered()
 
     def _xa_prepare(self, event: Event) -> None:
         if self._has_rows and not binlog.xa_is_committed(event.body):
@@ -309,3 +318,19 @@ class BinlogStream:
     def _explained(self, error: ServerError) -> Exception:
         ours = explained(error.code, error.message, "read the binlog")
         return ours or Transient(f"lost the binlog ({error.code}: {error.message})")
+
+
+def _misfit(found: Described, head: binlog.RowsHead) -> Unsupported | None:
+    """Why rows cannot be read by their description."""
+    name = found.table.full_name
+    if not head.is_complete:
+        return Unsupported(
+            f"found rows of {name} that lack columns in the binlog",
+            hint="run: SET GLOBAL binlog_row_image = FULL, also in sessions that set it",
+        )
+    if head.column_count != found.column_count:
+        return Unsupported(
+            f"found rows of {name} with {head.column_count} columns, "
+            f"described with {found.column_count}"
+        )
+    return None

@@ -195,7 +195,7 @@ class Descriptions:
         if last is not None and last.shape != one.shape:
             raise Unsupported(
                 f"found {name} altered without a statement in the binlog",
-                hint="it was altered with sql_log_bin = 0 or restored: copy the table anew",
+                hint="do not alter it with sql_log_bin = 0",
             )
         self._last[name] = one
         return one

@@ -108,8 +108,9 @@ class _RowCopy:
         chunk_rows: int,
     ) -> None:
         self._source, self._stamp, self._chunk_rows = source, stamp, chunk_rows
-        self._progress = progress
-        self._queue = [t for t in tables if _is_due(progress, t)]
+        self._tables = {t.full_name: t for t in tables}
+        self._progress, self._is_told = progress, not progress
+        self._queue = self._due()
         self._chunk: Chunk | None = None
         self._touched: set[bytes] = set()
         self._marks: list[str] = []
@@ -119,10 +120,11 @@ class _RowCopy:
     def run(self, pieces: Iterator[Piece]) -> Iterator[Piece]:
         """The pieces, with chunks in their places between them."""
         for piece in pieces:
-            yield piece
+            if self._queue:
+                self._note(piece)
+            yield self._told(piece)
             if not self._queue:
                 break
-            self._note(piece)
             while piece.commit and self._queue and self._is_ready(piece.commit.position):
                 yield self._place(piece.commit.position)
         yield from pieces
@@ -131,6 +133,7 @@ class _RowCopy:
         """Remember what the stream did to the chunk that waits for its place."""
         if piece.commit is not None:
             self._marks.extend(piece.commit.marks)
+        self._begin_anew({t.table for t in piece.truncates})
         if self._chunk is None:
             return
         name = self._chunk.table.full_name
@@ -141,8 +144,32 @@ class _RowCopy:
             # A change without its TOAST values cannot stand for the chunk's row, nor the chunk's
             # row for the change.
             self._stale |= rows.partial and not self._touched.isdisjoint(self._chunk.keys)
-            self._stale |= rows.table.fingerprint != self._chunk.table.fingerprint
-        self._stale |= any(t.table == name for t in piece.truncates)
+            self._stale |= not _is_alike(rows.table, self._chunk.table)
+
+    def _told(self, piece: Piece) -> Piece:
+        """The piece, with the progress if the log does not have it: which copies begin must be as
+        durable as what the stream gives meanwhile.
+        """
+        if piece.commit is None or self._is_told:
+            return piece
+        self._is_told = True
+        return replace(piece, commit=replace(piece.commit, progress=dict(self._progress)))
+
+    def _begin_anew(self, truncated: set[str]) -> None:
+        """Begin the copies of truncated tables again, those done too: the rows that are there now
+        may have come without the stream (a table renamed to this name).
+        """
+        anew = {n for n in truncated if self._progress.get(n, {}).get("what") == "rows"}
+        if not anew:
+            return
+        for name in anew:
+            self._progress[name] = {**self._progress[name], "after": None, "done": False}
+        self._tables |= {t.full_name: t for t in self._source.describe()}
+        self._queue, self._chunk = self._due(), None
+        self._rereads, self._is_told = 0, False
+
+    def _due(self) -> list[Table]:
+        return [t for t in parents_first(list(self._tables.values())) if _is_due(self._progress, t)]
 
     def _is_ready(self, at: Position) -> bool:
         """Whether a chunk may be placed at `at`, a position the stream has given out whole; reads
@@ -183,8 +210,9 @@ class _RowCopy:
         if self._rereads > MAX_REREADS:
             raise Operator(
                 f"read a chunk of {table.full_name} {MAX_REREADS} times, and each time its rows "
-                "changed meanwhile without their TOAST values in the log",
-                hint=f"run: ALTER TABLE {table.full_name} REPLICA IDENTITY FULL",
+                "changed meanwhile without their TOAST values, or by another description",
+                hint=f"on PostgreSQL run: ALTER TABLE {table.full_name} REPLICA IDENTITY FULL; "
+                "otherwise copy the table while nobody alters it",
             )
 
     def _place(self, position: Position) -> Piece:
@@ -211,6 +239,18 @@ class _RowCopy:
 def _is_due(progress: Progress, table: Table) -> bool:
     state = progress.get(table.full_name)
     return state is not None and not state["done"] and state["what"] == "rows"
+
+
+def _is_alike(one: Table, other: Table) -> bool:
+    """Whether a chunk may stand beside the stream's rows. Labels of an ENUM may differ: MySQL's
+    catalog shows a question mark where they have a character outside the BMP, at every read.
+    """
+    return one.fingerprint == other.fingerprint or _shape(one) == _shape(other)
+
+
+def _shape(table: Table) -> Table:
+    columns = [replace(c, kind=replace(c.kind, labels=()), native="") for c in table.columns]
+    return replace(table, columns=tuple(columns))
 
 
 def _encode(source: Source, chunk: Chunk, epoch: int, run: int, touched: set[bytes]) -> Rows:

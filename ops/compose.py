@@ -4,7 +4,7 @@ Adapters are imported where they are made: a machine that only applies to Postgr
 loads neither MySQL's nor Kafka's drivers.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -45,9 +45,11 @@ def is_source(config: Config, name: str) -> bool:
 
 
 @contextmanager
-def opened_source(config: Config, name: str) -> Iterator[Source]:
-    """The source, closed at the end."""
-    with closing(_source(name, source_config(config, name))) as source:
+def opened_source(
+    config: Config, name: str, *, copied_anew: Collection[str] = ()
+) -> Iterator[Source]:
+    """The source, closed at the end; copied_anew: tables that this capture copies again."""
+    with closing(_source(name, source_config(config, name), copied_anew)) as source:
         yield source
 
 
@@ -65,7 +67,7 @@ def opened_target(config: Config, name: str) -> Iterator[Target]:
         yield target
 
 
-def _source(name: str, settings: SourceConfig) -> Source:
+def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> Source:
     common: dict[str, Any] = {
         "batch_rows": settings.batch_rows,
         "batch_bytes": settings.batch_bytes,
@@ -79,6 +81,7 @@ def _source(name: str, settings: SourceConfig) -> Source:
             settings.selection,
             server_id=settings.server_id,
             accept_cascades=settings.cascades == "accept",
+            copied_anew=copied_anew,
             **common,
         )
     from capture.postgres import PostgresSource

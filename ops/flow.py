@@ -103,7 +103,10 @@ def run_capture(
                     raise FirstCopiesDone
             heed(piece.commit is not None and (piece.commit.transactions > 0 or rows > 0))
 
-        with opened_source(config, name) as source, opened_log(config, name) as log:
+        with (
+            opened_source(config, name, copied_anew=again) as source,
+            opened_log(config, name) as log,
+        ):
             try:
                 capture(
                     source,

@@ -56,9 +56,35 @@ def test_what_the_row_log_cannot_express_stops(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "tables"),
+    [
+        ("DROP TABLE t, other1, `u`, shop.v", "t u v"),
+        ("DROP DATABASE shop", "*"),
+        ("RENAME TABLE t TO other1, other2 TO t", "t"),
+        ("RENAME TABLE t TO _t_old, _t_new TO t", "t _t_new _t_old"),
+        ("RENAME TABLE a TO x, b TO a, x TO b", "a b"),
+        ("ALTER TABLE t RENAME = u", "t u"),
+        ("ALTER TABLE t RENAME COLUMN a TO b, RENAME TO u", "t u"),
+        ("ALTER TABLE t EXCHANGE PARTITION p WITH TABLE u", "t u"),
+        ("ALTER TABLE t CONVERT PARTITION p TO TABLE u", "t u"),
+        ("ALTER TABLE other1 CONVERT TABLE t TO PARTITION p VALUES LESS THAN (9)", "t"),
+        ("ALTER TABLE t ADD c int AS (a), DROP PARTITION p", "t"),
+        ("CREATE OR REPLACE TABLE t LIKE u", "t"),
+        ("DELETE FROM t", "t"),
+        ("UPDATE t, u SET t.a = u.a", "*"),
+    ],
+)
+def test_a_stop_names_every_table_whose_rows_it_may_have_changed(text: str, tables: str) -> None:
+    verdict = judge(text, "shop", wanted, lambda schema: schema == "shop")
+    assert verdict.meaning == Meaning.STOP
+    assert verdict.tables == tuple(("shop", name) for name in tables.split())
+
+
+@pytest.mark.parametrize(
     "text",
     [
         "DROP TEMPORARY TABLE IF EXISTS t",
+        "DROP /*!40005 TEMPORARY */ TABLE IF EXISTS `t`",
         "DROP TABLE other1",
         "DROP TABLE elsewhere.t",
         "DROP INDEX i ON t",
