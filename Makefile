@@ -14,7 +14,7 @@ demo: $(BIN)/.demo ## two embedded databases, changes flowing between them, a fu
 	$(BIN)/headwater demo
 
 test: $(BIN)/.dev ## every test on real servers (installed if missing); a sample of the crash matrix
-	$(BIN)/pytest tests
+	$(BIN)/python -m tests.services run $(BIN)/pytest tests -n 3 --dist loadfile
 
 check: $(BIN)/.dev ## linter, formatter, types and unit tests: no servers, below a minute
 	$(BIN)/ruff check $(CODE)
@@ -29,8 +29,8 @@ fmt: $(BIN)/.dev ## format the code and fix what the linter can
 faults: $(BIN)/.dev ## the whole crash matrix: every fault point, hit number and log
 	$(BIN)/pytest tests/faults -m "full or not full"
 
-bench: $(BIN)/.dev ## measure rows per second and latency
-	$(BIN)/python -m bench
+bench: $(BIN)/.dev ## measure rows per second and latency: all of it, or make bench B=NAME
+	$(BIN)/python -m bench $(B)
 
 services-up: $(BIN)/.dev ## start the test servers and leave them up: eval "$(make -s services-up)"
 	@$(BIN)/python -m tests.services up

@@ -7,8 +7,9 @@ Another target joins every test of test_target.py by an entry in KINDS.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -22,7 +23,8 @@ from schemas.change import Batch, Commit, Offset, Piece, Position, Progress, Row
 from schemas.codec import Envelope, encode_seed
 from schemas.kinds import Kind
 from schemas.table import Column, ForeignKey, Table
-from tests.services.database import Database
+from tests import services
+from tests.services.database import Database, fresh
 from transport.memory import MemoryLog, MemoryStore
 
 KINDS = ("postgres", "mysql", "mariadb")
@@ -246,7 +248,23 @@ def held(target: Target, table: Table) -> list[dict[str, Any]]:
 @pytest.fixture(params=KINDS)
 def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     """A fresh database of each kind of target."""
-    made = Place(request.param, request.getfixturevalue(f"{request.param}_db"))
-    yield made
-    for target in made.opened:
+    with _opened(Place(request.param, request.getfixturevalue(f"{request.param}_db"))) as made:
+        yield made
+
+
+@pytest.fixture(params=KINDS)
+def private_place(request: pytest.FixtureRequest, server_dir: Path) -> Iterator[Place]:
+    """The same on a server of its own, whose global settings may change."""
+    with (
+        services.start(request.param, server_dir) as server,
+        fresh(server) as database,
+        _opened(Place(request.param, database)) as made,
+    ):
+        yield made
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[Place]:
+    yield place
+    for target in place.opened:
         target.close()

@@ -11,9 +11,21 @@ import pytest
 from schemas.canonical import canonical
 from schemas.errors import Poison
 from schemas.kinds import Kind
-from tests.conformance.targets import Place, Stream, c, column, d, deliver, held, place, table, u
+from tests.conformance.targets import (
+    Place,
+    Stream,
+    c,
+    column,
+    d,
+    deliver,
+    held,
+    place,
+    private_place,
+    table,
+    u,
+)
 
-__all__ = ["place"]
+__all__ = ["place", "private_place"]
 
 
 def integers() -> dict[str, tuple[Kind, list[Any]]]:
@@ -234,25 +246,23 @@ def _kept_or_refused(
     assert held(target, source) == []
 
 
-def test_values_arrive_without_load_data_local(place: Place) -> None:
+def test_values_arrive_without_load_data_local(private_place: Place) -> None:
     """Where local_infile is off, rows are staged by INSERT, and judged the same."""
+    place = private_place
     if not place.is_mysql:
         assert place.target().check([]) == []
         return
     source, stream = everything("postgres"), Stream()
     place.execute("set global local_infile = 0")
-    try:
-        target = place.target()
-        target.prepare([source])
-        assert [finding.where for finding in target.check([source])] == ["local_infile"]
-        sent = rows()
-        deliver(target, stream.batch(*(c(source, **row) for row in sent)))
-        assert held(target, source) == [expected(row) for row in sent]
-        bad = sent[1] | {"money": "1.234", "sync_id": "bad"}
-        with pytest.raises(Poison, match=r"everything.money exactly .batch 2, ordinal 2"):
-            deliver(
-                target,
-                stream.batch(u(source, **sent[1]), u(source, **sent[2]), c(source, **bad)),
-            )
-    finally:
-        place.execute("set global local_infile = 1")
+    target = place.target()
+    target.prepare([source])
+    assert [finding.where for finding in target.check([source])] == ["local_infile"]
+    sent = rows()
+    deliver(target, stream.batch(*(c(source, **row) for row in sent)))
+    assert held(target, source) == [expected(row) for row in sent]
+    bad = sent[1] | {"money": "1.234", "sync_id": "bad"}
+    with pytest.raises(Poison, match=r"everything.money exactly .batch 2, ordinal 2"):
+        deliver(
+            target,
+            stream.batch(u(source, **sent[1]), u(source, **sent[2]), c(source, **bad)),
+        )

@@ -1,25 +1,29 @@
-"""`python -m tests.services up|down|env`: servers that stay between test runs.
+"""`python -m tests.services up|down|env|run`: servers that stay between test runs, or for one.
 
 `up` starts what is not up yet and prints the variables by which test runs find it; `down`
-stops exactly those processes. Invariant: a process is signalled only if its id and its start
+stops exactly those processes. `run COMMAND…` has all servers up while the command runs, so that
+its processes share them. Invariant: a process is signalled only if its id and its start
 time are those that `up` wrote down, so a re-used id is never hit.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.services import KINDS, install, start, variable
-from tests.services.server import STOP_WITHIN_S, LocalProcess, Unavailable
+from tests.services import KINDS, install, named, start, variable
+from tests.services.server import STOP_WITHIN_S, LocalProcess, Server, Unavailable
 
 State = dict[str, dict[str, Any]]
 
@@ -67,6 +71,23 @@ def _start(kind: str) -> dict[str, Any]:
     }
 
 
+def run(command: list[str]) -> int:
+    """Run the command with a server of each kind; those that the environment names are used."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with ExitStack() as stack:
+        missing = [kind for kind in KINDS if named(kind) is None]
+        with ThreadPoolExecutor() as pool:
+            starts = {kind: pool.submit(_serve, kind, stack) for kind in missing}
+        urls = {variable(kind): done.result().url for kind, done in starts.items()}
+        return subprocess.run(command, env=os.environ | urls, check=False).returncode
+
+
+def _serve(kind: str, stack: ExitStack) -> Server:
+    folder = Path(tempfile.mkdtemp(prefix=f"headwater-{kind}-"))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return stack.enter_context(start(kind, folder))
+
+
 def _process(entry: dict[str, Any]) -> psutil.Process | None:
     try:
         process = psutil.Process(entry["pid"])
@@ -93,13 +114,16 @@ def down() -> None:
 
 def main(arguments: list[str]) -> int:
     command, kinds = (arguments or [""])[0], arguments[1:] or list(KINDS)
-    if command not in ("up", "down", "env") or not set(kinds) <= set(KINDS):
-        print(f"usage: python -m tests.services up|down|env [{' '.join(KINDS)}]", file=sys.stderr)
+    if command != "run" and (command not in ("up", "down", "env") or not set(kinds) <= set(KINDS)):
+        usage = f"python -m tests.services up|down|env [{' '.join(KINDS)}]"
+        print(f"usage: {usage} or run COMMAND…", file=sys.stderr)
         return 2
     if command == "down":
         down()
         return 0
     try:
+        if command == "run":
+            return run(arguments[1:])
         state = up(kinds) if command == "up" else load()
     except Unavailable as error:
         print(error, file=sys.stderr)
