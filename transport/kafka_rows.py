@@ -2,9 +2,10 @@
 batch to batch.
 
 Partitions are never paused or sought while they come in the right order (librdkafka would throw its
-prefetch away): rows that are ahead of the batch are kept for the next one, and a partition that is
-too far ahead is let go and asked for anew. Invariant: a span gives exactly the rows it counts, or
-LogTruncated.
+prefetch away): rows that are ahead of the batch are kept for the next one. Where they are too many,
+their partitions are held up until what is kept of them is used: to throw rows away and ask for them
+anew made small batches read everything many times. Invariant: a span gives exactly the rows it
+counts, or LogTruncated.
 """
 
 from collections import deque
@@ -23,7 +24,9 @@ from transport.kafka_runs import RUN_BYTES, Runs
 from transport.record import Record, Span
 
 AHEAD_BYTES = 32 << 20
-"""Rows ahead of the batch that are kept, over all partitions."""
+"""Rows ahead of the batch, over all partitions: with more, no partition that is ahead goes on; with
+twice as many, the fullest is let go.
+"""
 FETCH = 2_000
 QUIET_S = 10.0
 """When nothing came for so long, the broker is asked whether the rows are still there."""
@@ -36,9 +39,13 @@ Row = tuple[int, bytes, bytes]
 
 @dataclass(slots=True)
 class _Place:
-    """An assigned partition: the offset from which rows come, and those that came too early."""
+    """A partition: the offset from which rows come, and those that came too early.
+
+    held_up_at: where to go on with a partition that is not assigned for now.
+    """
 
     next: int
+    held_up_at: int | None = None
     ahead: deque[Row] = field(default_factory=deque)
     ahead_bytes: int = 0
 
@@ -128,6 +135,8 @@ class RowReader:
         try:
             for place, span in list(wanted.items()):
                 sift(place, self._places[place].take(span.last))
+                if place in wanted:
+                    self._go_on(place)
             while wanted:
                 for place, rows in self._fetch(wanted).items():
                     if place in wanted:
@@ -161,16 +170,40 @@ class RowReader:
         self._places[place] = _Place(first)
 
     def _let_go(self, place: Place) -> None:
-        if self._places.pop(place, None) is not None:
+        here = self._places.pop(place, None)
+        if here is not None and here.held_up_at is None:
             self._consumer.incremental_unassign([TopicPartition(*place)])
 
+    def _hold_up(self, place: Place) -> None:
+        here = self._places[place]
+        here.held_up_at = here.ahead[-1][0] + 1
+        self._consumer.incremental_unassign([TopicPartition(*place)])
+
+    def _go_on(self, place: Place) -> None:
+        """Assign a partition again that was held up, now that nothing kept of it is left."""
+        here = self._places[place]
+        if here.held_up_at is not None:
+            self._consumer.incremental_assign([TopicPartition(*place, here.held_up_at)])
+            here.held_up_at = None
+
     def _keep(self, ahead: dict[Place, list[Row]]) -> None:
-        """Keep rows for a later batch; where they are too many, the fullest partition is let go."""
+        """Keep rows for a later batch; what is ahead is held up where they are too many."""
+        if not ahead:
+            return
         for place, rows in ahead.items():
-            if place in self._places:
+            if place in self._places and self._places[place].held_up_at is None:
                 self._places[place].keep(rows)
-        while sum(place.ahead_bytes for place in self._places.values()) > AHEAD_BYTES:
-            self._let_go(max(self._places, key=lambda place: self._places[place].ahead_bytes))
+        kept_bytes = sum(here.ahead_bytes for here in self._places.values())
+        if kept_bytes <= AHEAD_BYTES:
+            return
+        # The batch's own partitions keep nothing before they are through: they go on.
+        for place, here in self._places.items():
+            if here.is_ahead and here.held_up_at is None:
+                self._hold_up(place)
+        while kept_bytes > 2 * AHEAD_BYTES:
+            fullest = max(self._places, key=lambda place: self._places[place].ahead_bytes)
+            kept_bytes -= self._places[fullest].ahead_bytes
+            self._let_go(fullest)
 
     def _fetch(self, wanted: dict[Place, Span]) -> dict[Place, list[Row]]:
         """What came, by partition and in order; waits for something."""
