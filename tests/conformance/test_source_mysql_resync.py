@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from capture.mysql import MySQLSource
 from capture.snapshot import with_first_copies
-from schemas.change import Progress
+from schemas.change import Progress, Stamp
 from schemas.errors import Unsupported
 from schemas.selection import Selection
 from tests.conformance.sources import Tap, mysql_source
+from tests.faults.pipeline import pipeline
 from tests.services.database import Database
+from tests.services.server import Server
 from transport.log import Opened
 from transport.memory import MemoryLog, MemoryStore
 
@@ -248,6 +252,34 @@ def test_a_dropped_and_restored_database_is_copied_anew(database: Database) -> N
     assert_equal(database, store, "t", "u")
 
 
+def test_labels_that_the_catalog_cannot_show_hold_up_no_copy(database: Database) -> None:
+    """The stream knows them, the catalog shows question marks: a chunk stands beside both."""
+    database.execute(
+        "drop table t; create table t (id int primary key, sync_id varchar(9) not null unique,"
+        " n enum('a', '\U0001f600') character set utf8mb4)"
+    )
+    database.execute("insert into t values (1, 'k1', '\U0001f600'), (2, 'k2', 'a')")
+    name = f"{database.name}.t"
+    with Tap(mysql_source(database)) as tap:
+        wanted: Progress = {name: {"what": "rows", "after": None, "done": False}}
+        opened = Opened(Stamp(epoch=1), tap.position, wanted)
+        pieces = with_first_copies(tap.source, opened, {}, chunk_rows=1)
+        held: dict[bytes, Any] = {}
+        for number, piece in enumerate(pieces, start=3):
+            for rows in piece.rows:
+                held |= {
+                    key: json.loads(v)["after"]
+                    for key, v in zip(rows.keys, rows.values, strict=True)
+                }
+            if piece.commit and all(s["done"] for s in (piece.commit.progress or wanted).values()):
+                break
+            assert number < 60
+            database.execute(f"update t set n = {number % 2 + 1} where id = 2")
+        assert held[b'{"sync_id":"k1"}']["n"] == "\U0001f600"
+        (described,) = tap.source.describe()
+        assert "?" not in described.by_name["n"].native
+
+
 def test_temporary_tables_come_and_go(database: Database) -> None:
     """Also where they hide a captured table, and where a session ends with them."""
     insert(database, "t", 1)
@@ -270,3 +302,37 @@ def test_a_drop_of_a_table_that_nobody_saw_stops_as_well(database: Database) -> 
         with pytest.raises(Unsupported, match="dropped") as caught:
             tap.drain()
         assert f'exclude = ["{database.name}.never_there"]' in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["mysql", pytest.param("mariadb", marks=pytest.mark.full)])
+def test_the_command_brings_a_lost_table_and_its_children_to_a_target(
+    kind: str,
+    request: pytest.FixtureRequest,
+    postgres: Server,
+    new_database: Callable[[Server], Database],
+    tmp_path: Path,
+) -> None:
+    """From the stop to equality with what the error said, killed twice on the way."""
+    source, target = new_database(request.getfixturevalue(kind)), new_database(postgres)
+    child = f"{TABLE[:-1]}, foreign key (n) references t (id))"
+    source.execute(f"create table t {TABLE}; create table c {child}")
+    insert(source, "t", *range(1, 6))
+    source.execute("insert into c values (1, 'c1', 1), (2, 'c2', 5)")
+    with pipeline(tmp_path, f"shop_{source.name}", source, {"branch": target}, "sqlite") as flow:
+        flow.configure(chunk_rows=2)
+        flow.prepare()
+        flow.run("snapshot", flow.name)
+        flow.run("apply", "branch", "--once")
+        source.execute(
+            f"set foreign_key_checks = 0; drop table t; create table t {TABLE};"
+            "insert into t values (5, 'k1', 4), (6, 'k6', 4); delete from c where id = 1"
+        )
+        stopped = flow.capture()
+        assert stopped.wait() == 78
+        (said,) = re.findall(r"run: headwater (snapshot [^(]+) \(", stopped.said)
+        for fault in ("after-append:1", "after-commit-record:2"):
+            assert flow.start(*said.split(), fault=fault).wait() == -9
+            flow.run("apply", "branch", "--once")
+        flow.run(*said.split())
+        flow.run("apply", "branch", "--once")
+        assert {t.verdict for t in flow.verify("branch").tables} == {"equal"}
