@@ -1,0 +1,45 @@
+"""Servers and databases for a measurement: those that the environment names, else started here."""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests import services
+from tests.services import kafka
+from tests.services.database import Database, fresh
+from tests.services.server import Server
+
+
+@contextmanager
+def server(kind: str) -> Iterator[Server]:
+    """A running server of this kind, stopped at the end if it was started here."""
+    if running := services.named(kind):
+        yield running
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="headwater-bench-", ignore_cleanup_errors=True) as at,
+        services.start(kind, Path(at)) as started,
+    ):
+        yield started
+
+
+@contextmanager
+def database(kind: str) -> Iterator[Database]:
+    """An empty database, dropped at the end."""
+    with server(kind) as running, fresh(running) as made:
+        yield made
+
+
+@contextmanager
+def topics() -> Iterator[tuple[str, str]]:
+    """A broker's address, and a prefix of topics that are deleted at the end."""
+    prefix = f"bench{secrets.token_hex(5)}"
+    with server("kafka") as broker:
+        try:
+            yield broker.address, prefix
+        finally:
+            kafka.drop_topics(broker.address, prefix)
