@@ -156,8 +156,10 @@ class Writer:
 
     def close(self) -> None:
         """Stop the thread, throw away what was not sent, close every connection."""
-        self._closing = True
-        self._wake.set()
+        with self._lock:
+            # Under the lock, as the thread's look at it: else its `clear` could follow this `set`.
+            self._closing = True
+            self._wake.set()
         if self._thread.is_alive():
             self._thread.join()
         self._producer.close()
@@ -328,9 +330,9 @@ class Writer:
     def _run(self) -> None:
         while True:
             self._wake.wait()
-            if self._closing:
-                return
             with self._lock:
+                if self._closing:
+                    return
                 if self._failure is not None or not (self._whole or self._unreported):
                     self._wake.clear()
                     continue
