@@ -135,8 +135,7 @@ class Pipeline:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
-                env=os.environ
-                | {"PYTHONPATH": str(ROOT), "HEADWATER_FAULT": fault, "HEADWATER_DEBUG": "1"},
+                env=os.environ | {"PYTHONPATH": str(ROOT), "HEADWATER_FAULT": fault},
             )
         self._stack.callback(_end, process)
         return Worker(words, log, process)
