@@ -113,6 +113,8 @@ class Writing:
     def finish(self) -> None:
         """Place what had to wait for the batch's end."""
         self._upserts.again()
+        if self._let_wait():
+            self._upserts.again()
         for name, held in self._upserts.held.items():
             for key, row in held.items():
                 self._give_up(self._in.plan(name), key, row)
@@ -121,6 +123,31 @@ class Writing:
             for link in plan.links:
                 self._in.identities.fill(plan, link)
         self._deletes.finish()
+
+    def _let_wait(self) -> bool:
+        """Leave references NULL that may be, where a first copy is still to bring the parent; they
+        are set when it has come. Whether there are any.
+        """
+        found = False
+        for held in self._upserts.held.values():
+            for key, row in held.items():
+                plan = self._in.plan(row.table.full_name, row.table.fingerprint)
+                image = orjson.loads(row.value)
+                after, identity = image["after"], str(orjson.loads(key)[plan.identity[0]])
+                for link in plan.links:
+                    value = after.get(link.column)
+                    may_wait = link.translated and link.nullable and not link.late
+                    if value is None or not may_wait or self._is_known(link, str(value)):
+                        continue
+                    if link.parent_name in self._in.batch.pending:
+                        self._in.identities.wait(plan, link, identity, str(value))
+                        self._waiting.add(plan.name)
+                        after[link.column] = None
+                        found = True
+                # As much of the envelope as is looked at: the row, and its op at the end.
+                value = {"after": after, "op": op_of(row.value)}
+                held[key] = row._replace(value=orjson.dumps(value))
+        return found
 
     def _give_up(self, plan: Plan, key: bytes, row: Held) -> None:
         """A row whose parent did not come in this batch: the first copy brings it, or we stop."""

@@ -12,7 +12,6 @@ import pytest
 from ops.compose import opened_log
 from ops.prepare import prepare_all
 from schemas.change import Piece
-from schemas.errors import Poison
 from schemas.faults import POINTS
 from tests.faults.pipeline import Pipeline, pipeline, until
 from tests.faults.replica import replica
@@ -100,7 +99,6 @@ def assert_copied_once(flow: Pipeline) -> None:
     assert {table for table, _ in copied} >= {"people", "pets"}
 
 
-@pytest.mark.xfail(raises=Poison, reason="a reference that moves ahead of the copy does not wait")
 def test_a_reference_that_moves_to_a_row_not_copied_yet_waits_for_it(
     postgres: Server, new_database: Callable[[Server], Database]
 ) -> None:
