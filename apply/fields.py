@@ -75,6 +75,18 @@ def single(values: list[Any]) -> list[str]:
     ]
 
 
+def without_negative_zero(fields: Fields) -> Fields:
+    """For servers that take -0 for 0 without a word: it is refused."""
+
+    def refusing(values: list[Any]) -> list[str]:
+        sent = fields(values)
+        if "-0.0" in sent:
+            raise Unsendable(sent.index("-0.0"))
+        return sent
+
+    return refusing
+
+
 def hexadecimal(prefix: str) -> Fields:
     """Binary as `prefix` and hex digits."""
 

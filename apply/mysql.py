@@ -144,8 +144,10 @@ class MySQLServer:
             return fields.json_in_doubles if family == "json" else fields.text
         if kind.name == "timestamp" and family != "text":
             return fields.without_zone
-        if kind.name == "float" and kind.bits == 32:
-            return fields.single
+        if kind.name == "float":
+            sent = fields.single if kind.bits == 32 else fields.plain
+            is_refused = self.is_mariadb and family == "float"
+            return fields.without_negative_zero(sent) if is_refused else sent
         return fields.text if kind.name in ("text", "enum") else fields.plain
 
     def exactly(self, column: Any, other: Any) -> sa.ColumnElement[bool]:

@@ -20,7 +20,7 @@ def expression(kind: Kind, column: str) -> str:
     """What to SELECT so that `column` (already quoted) loses nothing in the text protocol."""
     if kind.name == "float" and kind.bits == 32:
         # The server prints FLOAT with FLT_DIG = 6 digits; as DOUBLE it prints what round-trips.
-        return f"({column} + 0e0)"
+        return f"({column} * 1e0)"
     return column
 
 

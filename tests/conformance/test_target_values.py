@@ -186,6 +186,9 @@ def test_postgres_specials_are_kept_or_refused(place: Place) -> None:
     for number, (kind, value) in enumerate(cases):
         _kept_or_refused(place, number, kind, value, kept=not place.is_mysql)
     _kept_or_refused(place, len(cases), Kind(name="time"), "24:00:00", kept=True)
+    for number, bits in enumerate((32, 64), start=len(cases) + 1):
+        zero = Kind(name="float", bits=bits)
+        _kept_or_refused(place, number, zero, -0.0, kept=place.kind != "mariadb")
 
 
 def test_mysql_specials_are_kept_or_refused(place: Place) -> None:
