@@ -27,7 +27,7 @@ fmt: $(BIN)/.dev ## format the code and fix what the linter can
 	$(BIN)/ruff format $(CODE)
 
 faults: $(BIN)/.dev ## the whole crash matrix: every fault point, hit number and log
-	$(BIN)/pytest tests/faults -m "full or not full"
+	$(BIN)/python -m tests.services run $(BIN)/pytest tests/faults -n 3 -m "full or not full"
 
 bench: $(BIN)/.dev ## measure rows per second and latency: all of it, or make bench B=NAME
 	$(BIN)/python -m bench $(B)
