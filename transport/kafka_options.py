@@ -70,7 +70,9 @@ class Options:
     def _shared(self) -> dict[str, Value]:
         data_only = PRODUCER | CONSUMER
         picked = {n: v for n, v in self._options.items() if n not in data_only}
-        return {"bootstrap.servers": self.servers, "client.id": "headwater", **picked}
+        # Errors reach us by callbacks, and people by ours: librdkafka's own lines only repeat them.
+        quiet: dict[str, Value] = {"log_level": 2, "client.id": "headwater"}
+        return {"bootstrap.servers": self.servers, **quiet, **picked}
 
     def client(self, report: Callable[[KafkaError], None]) -> dict[str, Any]:
         """What only asks; connection errors are reported."""

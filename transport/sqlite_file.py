@@ -6,6 +6,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from struct import unpack
 from uuid import uuid4
 
 from schemas.errors import HeadwaterError, LogReplaced, Misconfigured, Operator, Transient
@@ -57,26 +58,11 @@ def _make(path: Path) -> None:
 
 
 def _check(path: Path) -> None:
-    """Read the header alone, as of a file that never changes: nothing is written beside it.
-
-    By SQLite, not by hand: closing a file of our own would end the locks that this process holds
-    on the same file by any other connection (https://sqlite.org/howtocorrupt.html#posix_close_bug).
-    """
-    if not path.is_file():
-        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
-    if not os.access(path, os.R_OK):
-        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as db:
-        try:
-            version, application = (
-                db.execute(f"PRAGMA {name}").fetchone()[0]
-                for name in ("user_version", "application_id")
-            )
-        except sqlite3.DatabaseError as error:
-            if error.sqlite_errorname != "SQLITE_NOTADB":
-                raise
-            raise Operator(f"found that {path} is not a log file", hint=OTHER) from error
+    """Read the header alone: asking SQLite could already write beside the file."""
+    header = _header(path)
+    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
+        raise Operator(f"found that {path} is not a log file", hint=OTHER)
+    version, application = unpack(">I4xI", header[60:72])
     if application != APPLICATION:
         raise Operator(f"found that {path} belongs to another program", hint=OTHER)
     if version > FORMAT:
@@ -85,6 +71,23 @@ def _check(path: Path) -> None:
             hint="install that version of headwater",
         )
 
+
+def _header(path: Path) -> bytes:
+    """The first 100 bytes, by a descriptor that stays open as long as this process.
+
+    Closing it would end every lock that this process holds on the file by any other connection:
+    https://sqlite.org/howtocorrupt.html#posix_close_bug. One for each file, so never many.
+    """
+    known = os.stat(path)
+    inode = known.st_dev, known.st_ino
+    if inode not in _headers:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        _headers[inode] = os.open(path, os.O_RDONLY)
+    return os.pread(_headers[inode], 100, 0)
+
+
+_headers: dict[tuple[int, int], int] = {}
 
 OTHER = "name another file as the log, or restore this one from a backup"
 
