@@ -57,8 +57,9 @@ class DatabaseTarget:
             if not dry_run:
                 preparation.run(statements)
                 connection.commit()
-            self._plans = None
-            return statements
+        # Staging tables of this connection are named by plans that may be other ones now.
+        self.close()
+        return statements
 
     def check(self, tables: Sequence[Table]) -> list[Finding]:
         with self._connected() as connection:

@@ -58,7 +58,7 @@ class Life:
         return self.count
 
     def sync_id(self) -> str:
-        return str(UUID(int=self.random.getrandbits(128)))
+        return str(UUID(int=self.random.getrandbits(128), version=4))
 
     def transaction(self) -> None:
         self.run("begin")
