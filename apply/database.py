@@ -145,8 +145,8 @@ class DatabaseTarget:
         with self._connected() as connection:
             self._move_checkpoint(connection, batch, expect)
             plans = self._planned(connection)
-            session = self._open_session(connection)
-            transaction = Transaction(session, plans, self._statements, self._source, batch)
+            assert self._session is not None, "_connected has opened it"
+            transaction = Transaction(self._session, plans, self._statements, self._source, batch)
             reach("before-target-write")
             written = write(transaction, batch, self._waiting)
             reach("after-target-write")
@@ -252,10 +252,6 @@ class DatabaseTarget:
             session.connection.invalidate()
             session.connection.close()
         self._server.engine.dispose()
-
-    def _open_session(self, connection: sa.Connection) -> Session:
-        assert self._session is not None
-        return self._session
 
     @contextmanager
     def _connected(self) -> Iterator[sa.Connection]:

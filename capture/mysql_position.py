@@ -309,11 +309,6 @@ def detect(cursor: Any) -> Flavour:
     return Gtids() if mode == "ON" else Files()
 
 
-def log_files(cursor: Any) -> str:
-    """`file:offset` of the log's end."""
-    return "{}:{}".format(*_log_end(cursor))
-
-
 def _log_end(cursor: Any) -> tuple[str, int]:
     try:
         cursor.execute("SHOW BINARY LOG STATUS")  # MySQL 8.2 and later
