@@ -37,15 +37,15 @@ def table(name: str, schema: str = "public") -> Table:
 
 
 class Stored(NamedTuple):
-    """What a delivery callback is told of a row."""
+    """What a delivery callback is told of a row; an offset that is not known is None there."""
 
     place: int
-    at: int
+    at: int | None
 
     def partition(self) -> int:
         return self.place
 
-    def offset(self) -> int:
+    def offset(self) -> int | None:
         return self.at
 
     def key(self) -> bytes:
@@ -76,7 +76,7 @@ def test_a_batch_is_whole_only_when_every_partition_has_answered() -> None:
 def test_a_refused_row_is_never_forgotten() -> None:
     draft = Draft(run=1, rows=2)
     report = draft.topic("shop.t", "public.t")
-    report(KafkaError(KafkaError._MSG_TIMED_OUT), Stored(0, -1001))  # type: ignore[arg-type]
+    report(KafkaError(KafkaError._MSG_TIMED_OUT), Stored(0, None))  # type: ignore[arg-type]
     report(None, Stored(0, 1))  # type: ignore[arg-type]
     assert not draft.is_acknowledged
     assert draft.refused is not None
@@ -87,7 +87,7 @@ def test_a_span_is_made_of_real_offsets_only() -> None:
     """A retry that was stored already may be reported without its offset."""
     draft = Draft(run=1, rows=2)
     report = draft.topic("shop.t", "t")
-    report(None, Stored(0, -1001))  # type: ignore[arg-type]
+    report(None, Stored(0, None))  # type: ignore[arg-type]
     report(None, Stored(0, 41))  # type: ignore[arg-type]
     assert draft.is_acknowledged
     assert draft.spans(lambda topic, partition: (10, 50)) == {"shop.t": {0: Span(10, 50, 2)}}
