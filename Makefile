@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := $(wildcard schemas capture transport apply ops bench tests)
 
-.PHONY: help venv demo test check fmt faults bench services-up services-down
+.PHONY: help venv demo test check fmt faults bench native services-up services-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -13,10 +13,10 @@ help: ## show this list
 demo: $(BIN)/.demo ## two embedded databases, changes flowing between them, a full comparison
 	$(BIN)/headwater demo
 
-test: $(BIN)/.dev ## every test on real servers (installed if missing); a sample of the crash matrix
+test: $(BIN)/.dev $(BIN)/.native ## every test on real servers (installed if missing); a sample of the crash matrix
 	$(BIN)/python -m tests.services run $(BIN)/pytest tests -n 3 --dist loadfile
 
-check: $(BIN)/.dev ## linter, formatter, types and unit tests: no servers, below a minute
+check: $(BIN)/.dev $(BIN)/.native ## linter, formatter, types and unit tests: no servers, below a minute
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
@@ -26,10 +26,10 @@ fmt: $(BIN)/.dev ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-faults: $(BIN)/.dev ## the whole crash matrix: every fault point, hit number and log
+faults: $(BIN)/.dev $(BIN)/.native ## the whole crash matrix: every fault point, hit number and log
 	$(BIN)/python -m tests.services run $(BIN)/pytest tests/faults -n 3 -m "full or not full"
 
-bench: $(BIN)/.dev ## measure rows per second and latency: all of it, or make bench B=NAME
+bench: $(BIN)/.dev $(BIN)/.native ## measure rows per second and latency: all of it, or make bench B=NAME
 	$(BIN)/python -m bench $(B)
 
 services-up: $(BIN)/.dev ## start the test servers and leave them up: eval "$(make -s services-up)"
@@ -37,6 +37,8 @@ services-up: $(BIN)/.dev ## start the test servers and leave them up: eval "$(ma
 
 services-down: $(BIN)/.dev ## stop the servers that services-up started
 	@$(BIN)/python -m tests.services down
+
+native: $(BIN)/.native ## build the compiled hot path, where cargo is; everything works without it
 
 venv: $(BIN)/.dev ## make .venv with everything that development needs
 
@@ -54,4 +56,8 @@ $(BIN)/.demo: pyproject.toml constraints.txt | $(BIN)/python
 $(BIN)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing headwater for development" >&2
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]' >&2
+	@touch $@
+
+$(BIN)/.native: $(BIN)/.dev native/build.py native/Cargo.toml native/pyproject.toml $(wildcard native/src/*.rs)
+	@$(BIN)/python native/build.py
 	@touch $@

@@ -19,6 +19,9 @@ from schemas.kinds import Kind
 _CODES = {bt.TINY: "b", bt.SHORT: "h", bt.LONG: "i", bt.LONGLONG: "q"}
 _DOUBLES = {bt.FLOAT: "f", bt.DOUBLE: "d"}
 
+UTF8 = ("utf8mb4", "utf8mb3", "utf8", "ascii")
+"""Character sets whose bytes are UTF-8."""
+
 BOOLS = ["false", "true", *map(str, range(2, 128)), *map(str, range(-128, 0))]
 
 
@@ -148,7 +151,7 @@ def _moment(column: MapColumn, kind: Kind, charsets: Charsets) -> _Lines:
 
 def _text(column: MapColumn, kind: Kind, charsets: Charsets) -> _Lines:
     charset = charsets(column.collation)
-    if charset.name in ("utf8mb4", "utf8mb3", "utf8", "ascii"):
+    if charset.name in UTF8:
         return ["c=q(x.decode())"], {}
     name = f"decode_{charset.name}"
     return [f"c=q({name}(x))"], {name: charset.decode}

@@ -6,18 +6,56 @@ decoder about 7, as nothing per row is an object and nothing per column a call t
 
 from collections.abc import Callable, Sequence
 from struct import Struct, error
-from typing import Any
+from typing import Any, Protocol
 
 from capture.binlog_columns import SHARED, ColumnCode
 from schemas.codec import Envelope, quote
 from schemas.errors import Unsupported
 
-Write = Callable[[str, int], bytes]
+MISFITS = (UnicodeDecodeError, IndexError, KeyError, ValueError, error)
+"""What decoding raises for bytes that do not fit their description."""
+
+
+class Decoder(Protocol):
+    """Decodes the rows of one description; both methods append, and give the next ordinal.
+
+    Raises Unsupported for rows that do not fit it.
+    """
+
+    def images(
+        self,
+        data: bytes,
+        start: int,
+        ordinal: int,
+        envelope: Envelope,
+        op: str,
+        keys: list[bytes],
+        values: list[bytes],
+    ) -> int:
+        """The rows of an insert ("c") or delete ("d")."""
+        ...
+
+    def updates(
+        self,
+        data: bytes,
+        start: int,
+        ordinal: int,
+        envelope: Envelope,
+        ops: list[str],
+        keys: list[bytes],
+        values: list[bytes],
+    ) -> int:
+        """The rows of an update. A changed identity is a delete of the old one, then a create of
+        the new.
+        """
+        ...
 
 
 class RowDecoder:
-    """Decodes the rows of one description. `names` are the columns in order; the rest of `codes`
-    (lines of none) is stepped over. Every image must hold every column.
+    """A Decoder in generated Python: the oracle, and what runs without native/.
+
+    names: the columns in order; codes without lines are stepped over. Every image must hold every
+    column.
     """
 
     def __init__(
@@ -43,11 +81,12 @@ class RowDecoder:
         data: bytes,
         start: int,
         ordinal: int,
-        write: Write,
+        envelope: Envelope,
+        op: str,
         keys: list[bytes],
         values: list[bytes],
     ) -> int:
-        """Append the rows of an insert or delete; the next ordinal."""
+        write = envelope.create if op == "c" else envelope.delete
         return self._call(self._images, data, start, ordinal, write, keys, values)
 
     def updates(
@@ -60,22 +99,23 @@ class RowDecoder:
         keys: list[bytes],
         values: list[bytes],
     ) -> int:
-        """Append the rows of an update; the next ordinal.
-
-        A changed identity is a delete of the old one, then a create of the new.
-        """
         writes = (envelope.update, envelope.delete, envelope.create)
         return self._call(self._updates, data, start, ordinal, *writes, ops, keys, values)
 
     def _call(self, function: Callable[..., int], *args: Any) -> int:
         try:
             return function(*args)
-        except (UnicodeDecodeError, IndexError, KeyError, ValueError, error) as cause:
-            raise Unsupported(
-                f"found a row of {self._table} in the binlog that does not fit its description "
-                f"({type(cause).__name__})",
-                hint="copy the table anew; report it if the table was not altered",
-            ) from None  # the cause's message holds the row's values
+        except MISFITS as cause:
+            raise misfit(self._table, cause) from None  # its message holds the row's values
+
+
+def misfit(table: str, cause: Exception) -> Unsupported:
+    """The error for a row that its description does not fit."""
+    return Unsupported(
+        f"found a row of {table} in the binlog that does not fit its description "
+        f"({type(cause).__name__})",
+        hint="copy the table anew; report it if the table was not altered",
+    )
 
 
 def _formats(codes: Sequence[ColumnCode]) -> set[str]:

@@ -64,9 +64,8 @@ class Batch:
     def images(self, found: Described, op: str, data: bytes, start: int) -> None:
         """Add an event's inserted ("c") or deleted ("d") rows."""
         rows, envelope = self._open(found)
-        write = envelope.create if op == "c" else envelope.delete
         first, held = self._ordinal, len(rows.values)
-        end = found.decoder.images(data, start, first, write, rows.keys, rows.values)
+        end = found.decoder.images(data, start, first, envelope, op, rows.keys, rows.values)
         rows.ops.extend([op] * (end - first))
         self._added(rows, held, end)
 

@@ -12,11 +12,13 @@ import structlog
 
 from capture.binlog_columns import column_code
 from capture.binlog_kinds import Charsets, map_kinds
-from capture.binlog_rows import RowDecoder
-from capture.binlog_table import TableMap
+from capture.binlog_native import NativeDecoder
+from capture.binlog_rows import Decoder, RowDecoder
+from capture.binlog_table import MapColumn, TableMap
 from capture.mysql_catalog import CatalogColumn, CatalogTable
 from schemas.errors import Misconfigured, Unsupported
 from schemas.kinds import Kind
+from schemas.native import load
 from schemas.selection import Selection
 from schemas.table import Column, Table
 
@@ -28,7 +30,7 @@ class Described:
     """One table map of a captured table, ready to decode rows."""
 
     table: Table
-    decoder: RowDecoder
+    decoder: Decoder
     column_count: int
     shape: tuple[object, ...]
     """Names and stored types: what cannot change without a statement in the log."""
@@ -99,16 +101,24 @@ def described(
     )
     kinds = map_kinds(found, {n: c.kind for n, c in current.items()}, charsets, skipped)
     table = _from_map(found, kinds, catalog, family, selection)
-    codes = [column_code(c, k, charsets) for c, k in zip(found.columns, kinds, strict=True)]
-    decoder = RowDecoder(
-        table.full_name,
-        [c.name for c in found.columns],
-        [c.nullable for c in found.columns],
-        codes,
-        table.identity,
-    )
+    decoder = row_decoder(table.full_name, found.columns, kinds, charsets, table.identity)
     shape = tuple(replace(c, labels=()) for c in found.columns)
     return Described(table=table, decoder=decoder, column_count=len(found.columns), shape=shape)
+
+
+def row_decoder(
+    table: str,
+    columns: Sequence[MapColumn],
+    kinds: Sequence[Kind | None],
+    charsets: Charsets,
+    identity: Sequence[str],
+) -> Decoder:
+    """The compiled decoder where it was built, else the generated one."""
+    if native := load():
+        return NativeDecoder(native, table, columns, kinds, charsets, identity)
+    codes = [column_code(c, k, charsets) for c, k in zip(columns, kinds, strict=True)]
+    names, nullable = [c.name for c in columns], [c.nullable for c in columns]
+    return RowDecoder(table, names, nullable, codes, identity)
 
 
 def _from_map(

@@ -12,9 +12,11 @@ from typing import Any
 from capture import pgoutput
 from capture.pgoutput import DELETE, INSERT, ROW_AT
 from capture.postgres_kinds import BLANK_PADDED
+from capture.postgres_native import tuple_encoder
 from schemas.change import Rows
 from schemas.codec import Envelope, image, image_template, quote
 from schemas.errors import Operator, Poison, Unsupported
+from schemas.native import load
 from schemas.postgres_text import NAMES, expression
 from schemas.table import Table
 
@@ -56,14 +58,33 @@ class RelationRows:
         self._logs_identity = all(self._in_key[i] for i in self._identity)
         self._read = reader(table, taken, columns)
         self._key = keyer(table)
+        native = load()
+        self._native = tuple_encoder(native, table, taken, columns) if native else None
 
-    def encode(
-        self, messages: Sequence[bytes], envelope: Envelope, ordinal: int, rows: Rows
-    ) -> int:
+    def encode(self, messages: list[bytes], envelope: Envelope, ordinal: int, rows: Rows) -> int:
         """Append the rows of these messages; the next free ordinal.
 
         Raises Poison for a row whose identity is null, Operator where the log lacks what is needed.
         """
+        if self._native is None:
+            return self._encode(messages, envelope, ordinal, rows)
+        at, end = 0, ordinal
+        while True:
+            at, end, is_partial = self._native.encode(
+                messages, at, ordinal, envelope.tails, rows.ops, rows.keys, rows.values
+            )
+            rows.ordinals.extend(range(ordinal, end))
+            rows.partial |= is_partial
+            if at == len(messages):
+                return end
+            # What is not plain sailing: mostly an error, which is said there.
+            ordinal = self._encode(messages[at : at + 1], envelope, end, rows)
+            at += 1
+
+    def _encode(
+        self, messages: Sequence[bytes], envelope: Envelope, ordinal: int, rows: Rows
+    ) -> int:
+        """The same in Python: the oracle, and what runs without native/."""
         read, key, template, create = self._read, self._key, self._template, envelope.create
         keys, values, ops, ordinals = rows.keys, rows.values, rows.ops, rows.ordinals
         for message in messages:

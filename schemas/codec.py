@@ -116,6 +116,16 @@ def image(names: Sequence[str], fragments: Sequence[str | None]) -> str:
     )
 
 
+class Tails(NamedTuple):
+    """What follows an envelope's images, up to the ordinal; a delete's begins with its null
+    `after`.
+    """
+
+    create: bytes
+    update: bytes
+    delete: bytes
+
+
 class Envelope:
     """Writes the values of one table for one batch and source commit.
 
@@ -124,7 +134,7 @@ class Envelope:
     run, commit), not per row.
     """
 
-    __slots__ = ("_create", "_delete", "_read", "_tail", "_update")
+    __slots__ = ("_create", "_delete", "_read", "_tails", "_update")
 
     def __init__(
         self,
@@ -142,16 +152,24 @@ class Envelope:
         names = f'"db":{quote(table.schema)},"table":{quote(table.name)}'
         if table.family == "postgres":
             names = f'"schema":{quote(table.schema)},"table":{quote(table.name)}'
-        self._tail = (
+        tail = (
             f',"ts_ms":{committed_at // 1000},"source":{{"version":"{VERSION}",'
             f'"connector":"{connector}","name":{quote(source)},{ts},'
             f'"snapshot":"{"true" if snapshot else "false"}",{names}{place},'
             f'"headwater":{{"schema":"{table.fingerprint}","epoch":{epoch},"run":{run},"ordinal":'
         )
-        self._create = ',"op":"c"' + self._tail
-        self._update = ',"op":"u"' + self._tail
-        self._delete = ',"after":null,"op":"d"' + self._tail
-        self._read = ',"op":"r"' + self._tail
+        self._create = ',"op":"c"' + tail
+        self._update = ',"op":"u"' + tail
+        self._delete = ',"after":null,"op":"d"' + tail
+        self._read = ',"op":"r"' + tail
+        self._tails: Tails | None = None
+
+    @property
+    def tails(self) -> Tails:
+        """The constant parts, for whoever writes whole envelopes from them (native/)."""
+        if self._tails is None:
+            self._tails = Tails(self._create.encode(), self._update.encode(), self._delete.encode())
+        return self._tails
 
     def create(self, after: str, ordinal: int) -> bytes:
         """An inserted row; `after` is its JSON object."""

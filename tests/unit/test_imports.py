@@ -26,6 +26,7 @@ DRIVERS = {
     "confluent_kafka": ("kafka",),
     "kafka": ("kafka",),
     "redis": ("redis",),
+    "headwater_native": ("native",),
 }
 
 

@@ -1,0 +1,64 @@
+"""What the extension offers; the contracts stand at its callers in capture/ and apply/."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+INTERFACE: Final[int]
+
+class _Tails(Protocol):
+    """codec.Tails."""
+
+    @property
+    def create(self) -> bytes: ...
+    @property
+    def update(self) -> bytes: ...
+    @property
+    def delete(self) -> bytes: ...
+
+class ImageDecoder:
+    """Rows of a binlog event: capture/binlog_native.py."""
+
+    def __new__(
+        cls,
+        columns: Sequence[tuple[str | None, bool, int, int, str, Sequence[Any]]],
+        identity: Sequence[int],
+    ) -> ImageDecoder: ...
+    def images(
+        self,
+        data: bytes,
+        start: int,
+        ordinal: int,
+        tails: _Tails,
+        deleted: bool,
+        keys: list[bytes],
+        values: list[bytes],
+    ) -> int: ...
+    def updates(
+        self,
+        data: bytes,
+        start: int,
+        ordinal: int,
+        tails: _Tails,
+        ops: list[str],
+        keys: list[bytes],
+        values: list[bytes],
+    ) -> int: ...
+
+class TupleEncoder:
+    """Row messages of pgoutput: capture/postgres_native.py."""
+
+    def __new__(
+        cls,
+        columns: Sequence[tuple[str | None, bool, bool, str]],
+        identity: Sequence[int],
+    ) -> TupleEncoder: ...
+    def encode(
+        self,
+        messages: list[bytes],
+        start: int,
+        ordinal: int,
+        tails: _Tails,
+        ops: list[str],
+        keys: list[bytes],
+        values: list[bytes],
+    ) -> tuple[int, int, bool]: ...

@@ -1,0 +1,24 @@
+//! The compiled hot path: wire bytes to wire bytes, the same bytes that the Python code writes.
+//!
+//! Nothing here knows a server or a log, and nothing panics on hostile input: what cannot be read is
+//! an error, and the caller's lists stay as they were.
+
+mod binlog;
+mod cursor;
+mod json;
+mod pgoutput;
+mod rows;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+mod headwater_native {
+    #[pymodule_export]
+    use super::binlog::ImageDecoder;
+    #[pymodule_export]
+    use super::pgoutput::TupleEncoder;
+
+    /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
+    #[pymodule_export]
+    const INTERFACE: u32 = 1;
+}
