@@ -112,18 +112,22 @@ class Piece:
 
 
 class Batch(Protocol):
-    """One accepted commit record and its rows, as a reader of the log gets it.
+    """One accepted commit record and its rows, as a reader of the log gets it; or several that
+    follow each other, as one (transport.log.Log.read).
 
-    offset: where the next batch is asked for. from_position/position: the source positions it
-    spans. batch: its number in the chain. pending: full names of tables whose first copy is not
-    finished at its end: a partial row that the target lacks may be left to the chunk that is still
-    to come. seeds: it holds identities (op "s") of rows that were there before the stream began.
+    batches: how many. offset: where the next batch is asked for. from_position/position: the source
+    positions it spans. batch: the number in the chain, the newest one's. pending: full names of
+    tables whose first copy is not finished at its end: a partial row that the target lacks may be
+    left to the chunk that is still to come. seeds: it holds identities (op "s") of rows that were
+    there before the stream began.
     """
 
     @property
     def offset(self) -> Offset: ...
     @property
     def batch(self) -> int: ...
+    @property
+    def batches(self) -> int: ...
     @property
     def epoch(self) -> int: ...
     @property
@@ -144,6 +148,10 @@ class Batch(Protocol):
     def seeds(self) -> bool: ...
     @property
     def pending(self) -> frozenset[str]: ...
+
+    def place(self, ordinal: int) -> tuple[int, int]:
+        """The number in the chain and the ordinal there of a row with this ordinal here."""
+        ...
 
     def blocks(self, max_rows: int = 20_000) -> Iterator[Sequence[Rows]]:
         """The rows in ordinal order, in blocks of at most `max_rows`, grouped by table inside a

@@ -78,24 +78,60 @@ def stamp_of(value: bytes) -> RowStamp:
     return RowStamp(found[1].decode(), int(found[2]), int(found[3]), int(found[4]))
 
 
-def stamps_of(epoch: int, run: int) -> re.Pattern[bytes]:
-    """A pattern that finds one batch's rows: group 1 is the fingerprint, group 2 the ordinal.
+class Stamped(NamedTuple):
+    """Rows of one description among others: which they are, and their ordinals."""
 
-    Search from `len(value) - STAMP_BYTES`: three times as fast as `stamp_of`, for whoever reads a
-    stretch in which most rows belong to the batch.
+    fingerprint: str
+    at: Sequence[int]
+    ordinals: list[int]
+
+
+def stamped(values: Sequence[bytes], epoch: int, run: int) -> list[Stamped]:
+    """Find one batch's rows among `values`, by description.
+
+    Usually all are of one description and batch: then their ends are taken apart in bulk, with a
+    third of the time that a search in each takes.
     """
-    return re.compile(
+    found = _STAMP.search(values[0], max(0, len(values[0]) - STAMP_BYTES)) if values else None
+    if found is not None and int(found[2]) == epoch and int(found[3]) == run:
+        stamp = values[0][found.start() : found.start(4)]
+        ends = b"".join([value[value.rfind(_STAMP_BEGINS) :] for value in values]).split(stamp)
+        # A row holds no second stamp behind its last one: as many as rows is one in each.
+        if len(ends) == len(values) + 1 and not ends[0]:
+            try:
+                ordinals = orjson.loads(b"[" + b"".join(ends).replace(b"}}}", b",")[:-1] + b"]")
+            except orjson.JSONDecodeError:
+                ordinals = []
+            if len(ordinals) == len(values):
+                return [Stamped(found[1].decode(), range(len(values)), ordinals)]
+    return _stamped_one_by_one(values, epoch, run)
+
+
+_STAMP_BEGINS = b'"headwater":'
+
+
+def _stamped_one_by_one(values: Sequence[bytes], epoch: int, run: int) -> list[Stamped]:
+    search = re.compile(
         rb'"headwater":\{"schema":"([0-9a-f]*)","epoch":%d,"run":%d,"ordinal":(\d+)\}\}\}$'
         % (epoch, run)
-    )
+    ).search
+    by_schema: dict[bytes, tuple[list[int], list[int]]] = {}
+    for i, value in enumerate(values):
+        if found := search(value, max(0, len(value) - STAMP_BYTES)):
+            at, ordinals = by_schema.setdefault(found[1], ([], []))
+            at.append(i)
+            ordinals.append(int(found[2]))
+    return [Stamped(schema.decode(), *lists) for schema, lists in by_schema.items()]
 
 
 def op_of(value: bytes) -> str:
-    """A row's op without parsing the row: an unescaped `,"op":"` occurs last at the envelope's top
-    level.
-    """
-    at = value.rfind(b',"op":"')
-    return "s" if at < 0 else chr(value[at + 7])
+    """A row's op without parsing the row; see `ops_of`."""
+    return ops_of((value,))[0]
+
+
+def ops_of(values: Iterable[bytes]) -> list[str]:
+    """Rows' ops: an unescaped `,"op":"` occurs last at the envelope's top level; seeds lack it."""
+    return ["s" if (at := value.rfind(b',"op":"')) < 0 else chr(value[at + 7]) for value in values]
 
 
 def image_template(names: Iterable[str]) -> str:

@@ -5,15 +5,15 @@ Here the parts meet: topics (kafka_topics), the capture's side (kafka_writer) an
 no Kafka transaction is needed for it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from time import monotonic
 from types import MappingProxyType
 
 from schemas.change import Batch, Offset, Piece, Position, Rows
 from schemas.errors import Misconfigured, Operator
-from transport.batch import StoredBatch
 from transport.chain import Chain, before, resume
 from transport.chain import follow as follow_entry
+from transport.joined import Fetch, Link, batches
 from transport.kafka_commits import Commits
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_options import Options, Value
@@ -90,14 +90,16 @@ class KafkaLog:
     def flush(self) -> Position | None:
         return self._claimed().flush()
 
-    def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
+    def read(
+        self, after: Offset | None, *, follow: bool = True, together: int = 0
+    ) -> Iterator[Batch | None]:
         commits = self._commits()
         try:
-            yield from self._read(commits, after, follow)
+            yield from batches(self._links(commits, after, follow), together, self._fetch)
         finally:
             commits.close()
 
-    def _read(self, commits: Commits, after: Offset | None, follow: bool) -> Iterator[Batch | None]:
+    def _links(self, commits: Commits, after: Offset | None, follow: bool) -> Iterator[Link | None]:
         checkpoint = None if after is None else Checkpoint.loads(after)
         while (started := self._start(commits, checkpoint)) is None:
             if not follow:
@@ -106,14 +108,21 @@ class KafkaLog:
             commits.next(IDLE_S)
             yield None
         chain, incarnation = started
+        patience_s = IDLE_S
         if checkpoint is None and chain.record is not None:
-            yield self._batch(chain, chain.record, incarnation)
+            patience_s = 0.0
+            yield _link(chain, chain.record, incarnation)
         newest = commits.bounds()[1]
         at = -1 if chain.offset is None else chain.offset
         commits.seek(at + 1)
         looked_at = monotonic()
         while follow or at < newest:
-            found = commits.next(IDLE_S)
+            found = commits.next(patience_s)
+            if found is None and not patience_s:
+                # Nothing waits just now: what was given so far need not wait either.
+                patience_s = IDLE_S
+                yield None
+                continue
             if found is None:
                 if monotonic() - looked_at > LOOK_S:
                     looked_at = monotonic()
@@ -125,8 +134,8 @@ class KafkaLog:
             at, entry = found
             record = follow_entry(chain, at, entry)
             if record is not None:
-                yield self._batch(chain, record, incarnation)
-                looked_at = monotonic()
+                yield _link(chain, record, incarnation)
+                looked_at, patience_s = monotonic(), 0.0
             if at >= newest and not follow:
                 newest = commits.bounds()[1]
 
@@ -154,15 +163,15 @@ class KafkaLog:
         )
         return chain, incarnation
 
-    def _batch(self, chain: Chain, record: Record, incarnation: str) -> StoredBatch:
+    def _fetch(self, records: Sequence[Record]) -> Fetch:
         loaded: list[Runs] = []
 
         def fetch() -> Iterator[Rows]:
             if not loaded:
-                loaded.append(self._rows().load(record))
+                loaded.append(self._rows().load(records))
             return loaded[0].read()
 
-        return StoredBatch(record=record, offset=_after(chain, record, incarnation), fetch=fetch)
+        return fetch
 
     def span(self) -> tuple[Offset, Offset] | None:
         incarnation = self._topics().incarnation()
@@ -227,6 +236,10 @@ class KafkaLog:
 
     def _commits(self) -> Commits:
         return Commits(self._options, self._names.source, self._names.commits)
+
+
+def _link(chain: Chain, record: Record, incarnation: str) -> Link:
+    return Link(record, _after(chain, record, incarnation))
 
 
 def _after(chain: Chain, record: Record, incarnation: str) -> Offset:

@@ -8,20 +8,22 @@ anew made small batches read everything many times. Invariant: a span gives exac
 counts, or LogTruncated.
 """
 
+from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from itertools import groupby
 from time import monotonic
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from schemas.codec import STAMP_BYTES, op_of, stamps_of
-from schemas.errors import LogTruncated, Transient
+from schemas.errors import Transient
 from transport.kafka_commits import Commits, Place, consumer, failure
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_options import Options
+from transport.kafka_partition import Part, Partition, Stretch, lost, sift
 from transport.kafka_runs import RUN_BYTES, Runs
-from transport.record import Record, Span
+from transport.record import Record
 
 AHEAD_BYTES = 32 << 20
 """Rows ahead of the batch, over all partitions: with more, no partition that is ahead goes on; with
@@ -33,43 +35,9 @@ QUIET_S = 10.0
 STALL_S = 600.0
 """A broker that stalls for minutes is waited for; a target's open transaction is worth it."""
 
-Row = tuple[int, bytes, bytes]
-"""offset, key, value (empty: a tombstone)."""
-
-
-@dataclass(slots=True)
-class _Place:
-    """A partition: the offset from which rows come, and those that came too early.
-
-    held_up_at: where to go on with a partition that is not assigned for now.
-    """
-
-    next: int
-    held_up_at: int | None = None
-    ahead: deque[Row] = field(default_factory=deque)
-    ahead_bytes: int = 0
-
-    def keep(self, rows: list[Row]) -> None:
-        """Add rows that are ahead."""
-        self.ahead.extend(rows)
-        self.ahead_bytes += sum([len(key) + len(value) for _, key, value in rows])
-
-    def take(self, last: int) -> list[Row]:
-        """Give out what was kept up to this offset."""
-        rows = []
-        while self.ahead and self.ahead[0][0] <= last:
-            rows.append(self.ahead.popleft())
-        self.ahead_bytes -= sum([len(key) + len(value) for _, key, value in rows])
-        return rows
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether rows are kept: then all before them have come."""
-        return bool(self.ahead)
-
 
 class RowReader:
-    """Gives the rows of one record at a time. Not for two threads at once."""
+    """Gives the rows of records, in their order. Not for two threads at once."""
 
     def __init__(
         self, options: Options, source: str, commits: Commits, descriptions: Descriptions
@@ -88,63 +56,51 @@ class RowReader:
         self._consumer = consumer(options, source, **settings)
         self._commits = commits
         self._descriptions = descriptions
-        self._places: dict[Place, _Place] = {}
+        self._places: dict[Place, Partition] = {}
 
     def close(self) -> None:
         """Close the consumer; idempotent."""
         self._consumer.close()
 
-    def load(self, record: Record) -> Runs:
-        """Every row of the record's spans. Raises LogTruncated when a span lacks a row."""
-        runs = Runs(self._descriptions.get, record.partial)
-        wanted: dict[Place, Span] = {
-            (topic, partition): span
-            for topic, parts in record.spans.items()
-            for partition, span in parts.items()
-            if span.rows
-        }
-        left = {place: span.rows for place, span in wanted.items()}
-        for place, span in wanted.items():
-            self._stand_at(place, span.first)
-        search = stamps_of(record.epoch, record.run).search
+    def load(self, records: Sequence[Record]) -> Runs:
+        """Every row of the spans of these records, whose stretches follow each other.
+
+        The n-th one's ordinals have n above PLACE_BITS. Raises LogTruncated when a span lacks a
+        row.
+        """
+        partial = {fingerprint for record in records for fingerprint in record.partial}
+        runs = Runs(self._descriptions.get, partial)
+        wanted: dict[Place, deque[Part]] = {}
+        for number, record in enumerate(records):
+            for topic, parts in record.spans.items():
+                for partition, span in parts.items():
+                    if span.rows:
+                        part = Part(number, record, span, span.rows)
+                        wanted.setdefault((topic, partition), deque()).append(part)
+        for place, line in wanted.items():
+            self._stand_at(place, line[0].span.first)
         held_bytes = 0
-        ahead: dict[Place, list[Row]] = {}
-
-        def sift(place: Place, rows: list[Row]) -> None:
-            """Take the batch's rows out of a partition's; keep what lies ahead of its span."""
-            nonlocal held_bytes
-            first, last, _ = wanted[place]
-            count = 0
-            for at, (offset, key, value) in enumerate(rows):
-                if offset > last:
-                    ahead[place] = rows[at:]
-                    break
-                if (
-                    value
-                    and offset >= first
-                    and (found := search(value, max(0, len(value) - STAMP_BYTES)))
-                ):
-                    runs.table(found[1]).append((int(found[2]), op_of(value), key, value))
-                    held_bytes += len(value) + len(key)
-                    count += 1
-            left[place] -= count
-            if (rows and rows[-1][0] >= last) or self._places[place].is_ahead:
-                del wanted[place]
-                self._places[place].next = last + 1
-
         try:
-            for place, span in list(wanted.items()):
-                sift(place, self._places[place].take(span.last))
-                if place in wanted:
+            for place, line in list(wanted.items()):
+                here, last = self._places[place], line[-1].span.last
+                for rows in here.take(last):
+                    held_bytes += sift(place, line, rows, runs)
+                if not line or here.is_ahead:
+                    self._through(place, wanted, last)
+                else:
                     self._go_on(place)
             while wanted:
+                ahead: dict[Place, Stretch] = {}
                 for place, rows in self._fetch(wanted).items():
-                    if place in wanted:
-                        sift(place, rows)
-                    else:
+                    if place not in wanted:
                         ahead[place] = rows
+                        continue
+                    line, last = wanted[place], wanted[place][-1].span.last
+                    held_bytes += sift(place, line, rows, runs)
+                    if not line:
+                        self._through(place, wanted, last)
+                        ahead[place] = rows.part(bisect_right(rows.offsets, last))
                 self._keep(ahead)
-                ahead.clear()
                 if held_bytes > RUN_BYTES:
                     runs.spill()
                     held_bytes = 0
@@ -153,11 +109,15 @@ class RowReader:
             for place in wanted:
                 self._let_go(place)
             raise
-        for (topic, partition), missing in left.items():
-            if missing:
-                raise _lost(topic, partition, missing)
         runs.finish()
         return runs
+
+    def _through(self, place: Place, wanted: dict[Place, deque[Part]], last: int) -> None:
+        """All rows came that this partition was asked for; whether they are enough is told now."""
+        for part in wanted[place]:
+            part.check(place)
+        del wanted[place]
+        self._places[place].next = last + 1
 
     def _stand_at(self, place: Place, first: int) -> None:
         """Let the partition's rows come from `first` on, without a seek where they already do."""
@@ -167,7 +127,7 @@ class RowReader:
         if here is not None:
             self._let_go(place)
         self._consumer.incremental_assign([TopicPartition(*place, first)])
-        self._places[place] = _Place(first)
+        self._places[place] = Partition(first)
 
     def _let_go(self, place: Place) -> None:
         here = self._places.pop(place, None)
@@ -176,7 +136,7 @@ class RowReader:
 
     def _hold_up(self, place: Place) -> None:
         here = self._places[place]
-        here.held_up_at = here.ahead[-1][0] + 1
+        here.held_up_at = here.ahead[-1].offsets[-1] + 1
         self._consumer.incremental_unassign([TopicPartition(*place)])
 
     def _go_on(self, place: Place) -> None:
@@ -186,7 +146,7 @@ class RowReader:
             self._consumer.incremental_assign([TopicPartition(*place, here.held_up_at)])
             here.held_up_at = None
 
-    def _keep(self, ahead: dict[Place, list[Row]]) -> None:
+    def _keep(self, ahead: dict[Place, Stretch]) -> None:
         """Keep rows for a later batch; what is ahead is held up where they are too many."""
         if not ahead:
             return
@@ -205,30 +165,31 @@ class RowReader:
             kept_bytes -= self._places[fullest].ahead_bytes
             self._let_go(fullest)
 
-    def _fetch(self, wanted: dict[Place, Span]) -> dict[Place, list[Row]]:
+    def _fetch(self, wanted: dict[Place, deque[Part]]) -> dict[Place, Stretch]:
         """What came, by partition and in order; waits for something."""
-        messages = self._consumer.consume(FETCH, 0) or self._wait(wanted)
-        found: dict[Place, list[Row]] = {}
-        message: Any  # the stubs allow None for what a row always has; a check costs every row
-        for message in messages:
-            error = message.error()
-            if error is not None:
-                self._judge(message, error, wanted)
-                continue
-            place = (message.topic(), message.partition())
-            row = (message.offset(), message.key() or b"", message.value() or b"")
-            try:
-                found[place].append(row)
-            except KeyError:
-                found[place] = [row]
-        return found
+        messages = self._receive(wanted)
+        if any(map(Message.error, messages)):
+            for message in messages:
+                if (error := message.error()) is not None:
+                    self._judge(message, error, wanted)
+            messages = [message for message in messages if message.error() is None]
+        places = list(
+            zip(map(Message.topic, messages), map(Message.partition, messages), strict=True)
+        )
+        found: dict[Any, list[Message]] = {}
+        at = 0
+        for place, same in groupby(places):
+            end = at + len(list(same))
+            found.setdefault(place, []).extend(messages[at:end])
+            at = end
+        return {place: Stretch.of(some) for place, some in found.items()}
 
-    def _wait(self, wanted: dict[Place, Span]) -> list[Message]:
+    def _receive(self, wanted: dict[Place, deque[Part]]) -> list[Message]:
+        # No more than must come: librdkafka waits until there are so many.
+        count = sum([part.left for line in wanted.values() for part in line])
+        count = min(FETCH, max(1, count))
         waiting_since = asked_at = monotonic()
-        while True:
-            message = self._consumer.poll(1.0)
-            if message is not None:
-                return [message]
+        while not (messages := self._consumer.consume(count, 1.0)):
             now = monotonic()
             if now - asked_at < QUIET_S:
                 continue
@@ -238,14 +199,15 @@ class RowReader:
             except Transient:
                 if now - waiting_since > STALL_S:
                     raise
+        return messages
 
-    def _check_held(self, wanted: dict[Place, Span]) -> None:
-        for (topic, partition), span in wanted.items():
-            _, newest = self._commits.held(topic, partition)
-            if newest < span.last:
-                raise _lost(topic, partition, span.rows)
+    def _check_held(self, wanted: dict[Place, deque[Part]]) -> None:
+        for place, line in wanted.items():
+            _, newest = self._commits.held(*place)
+            if newest < line[-1].span.last:
+                raise lost(*place, line[-1].span.rows)
 
-    def _judge(self, message: Message, error: KafkaError, wanted: dict[Place, Span]) -> None:
+    def _judge(self, message: Message, error: KafkaError, wanted: dict[Place, deque[Part]]) -> None:
         """Raise what an error means for this batch; a partition it does not need is let go."""
         topic, partition = message.topic(), message.partition()
         mapped = failure(error, f"read {topic or 'rows'}")
@@ -259,15 +221,7 @@ class RowReader:
             for place in gone:
                 self._let_go(place)
             if error.code() == KafkaError._AUTO_OFFSET_RESET and topic is not None:
-                mapped = _lost(topic, partition or 0, 0)
+                mapped = lost(topic, partition or 0, 0)
             raise mapped from KafkaException(error)
         for place in gone:
             self._let_go(place)
-
-
-def _lost(topic: str, partition: int, rows: int) -> LogTruncated:
-    count = f"{rows} rows" if rows else "rows"
-    return LogTruncated(
-        f"found {count} of a committed batch gone from {topic}, partition {partition}",
-        hint="rebuild the target, and keep the log longer than a target may be paused",
-    )

@@ -1,4 +1,4 @@
-"""The rows of one batch as they come in from many partitions: kept in memory, or in runs in a
+"""The rows of a batch as they come in from many partitions: kept in memory, or in runs in a
 temporary file.
 
 Invariant: at most one run is in memory while rows come in; given out, they are ordered by their
@@ -7,7 +7,7 @@ first ordinals, as transport/batch.py wants them, as often as asked.
 
 import marshal
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from tempfile import TemporaryFile
 from typing import IO, NamedTuple
 from weakref import finalize
@@ -22,8 +22,8 @@ FRAME_ROWS = 500
 140 runs.
 """
 
-Row = tuple[int, str, bytes, bytes]
-"""ordinal, op, key, value."""
+Columns = tuple[list[int], list[str], list[bytes], list[bytes]]
+"""ordinals, ops, keys, values."""
 
 
 class _Frame(NamedTuple):
@@ -40,13 +40,21 @@ class Runs:
         """`partial`: fingerprints of the descriptions some of whose rows lack columns."""
         self._describe = describe
         self._partial = partial
-        self._rows: dict[bytes, list[Row]] = {}
+        self._rows: dict[str, Columns] = {}
         self._file: IO[bytes] | None = None
         self._frames: list[_Frame] = []
 
-    def table(self, fingerprint: bytes) -> list[Row]:
-        """The list to append this description's rows to, in any order; valid until `spill`."""
-        return self._rows.setdefault(fingerprint, [])
+    def add(
+        self,
+        fingerprint: str,
+        ordinals: Sequence[int],
+        ops: Sequence[str],
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+    ) -> None:
+        """Add a description's rows, in any order."""
+        rows = self._rows.setdefault(fingerprint, ([], [], [], []))
+        _extend(rows, ordinals, ops, keys, values)
 
     def spill(self) -> None:
         """Write what is in memory as one sorted run for each description."""
@@ -55,12 +63,12 @@ class Runs:
             self._file = file = TemporaryFile(prefix="headwater-rows-")  # noqa: SIM115
             finalize(self, file.close)
         for fingerprint, rows in self._rows.items():
-            rows.sort()
-            for start in range(0, len(rows), FRAME_ROWS):
-                frame = rows[start : start + FRAME_ROWS]
+            columns = _sorted(rows)
+            for start in range(0, len(columns[0]), FRAME_ROWS):
+                frame = [column[start : start + FRAME_ROWS] for column in columns]
                 data = marshal.dumps(frame)
                 self._frames.append(
-                    _Frame(frame[0][0], fingerprint.decode(), self._file.tell(), len(data))
+                    _Frame(columns[0][start], fingerprint, self._file.tell(), len(data))
                 )
                 self._file.write(data)
         self._rows.clear()
@@ -71,40 +79,41 @@ class Runs:
             self.spill()
             self._file.flush()
             self._frames.sort()
-        for rows in self._rows.values():
-            rows.sort()
+        self._rows = {fingerprint: _sorted(rows) for fingerprint, rows in self._rows.items()}
 
     def read(self) -> Iterator[Rows]:
         """All rows, as Rows ordered by their first ordinals."""
         if self._file is None:
-            for fingerprint, rows in sorted(self._rows.items(), key=lambda table: table[1][:1]):
-                if rows:
-                    yield self._pack(fingerprint.decode(), rows)
+            for fingerprint, rows in sorted(self._rows.items(), key=lambda table: table[1][0][:1]):
+                if rows[0]:
+                    yield self._pack(fingerprint, rows)
             return
-        held: dict[str, list[Row]] = {}
+        held: dict[str, Columns] = {}
         for frame in self._frames:
             # No later frame begins before this one: what lies below it is complete.
             yield from self._below(held, frame.first)
             # Positioned reads by hand: two readings of one batch may take turns.
             self._file.seek(frame.at)
-            rows = held.setdefault(frame.fingerprint, [])
-            rows += marshal.loads(self._file.read(frame.size_bytes))
-            rows.sort()
+            rows = held.setdefault(frame.fingerprint, ([], [], [], []))
+            _extend(rows, *marshal.loads(self._file.read(frame.size_bytes)))
+            held[frame.fingerprint] = _sorted(rows)
         yield from self._below(held, None)
 
-    def _below(self, held: dict[str, list[Row]], ordinal: int | None) -> list[Rows]:
+    def _below(self, held: dict[str, Columns], ordinal: int | None) -> list[Rows]:
         """Take the rows below the ordinal (None: all) out of `held`."""
         found = []
         for fingerprint, rows in held.items():
-            count = len(rows) if ordinal is None else bisect_left(rows, (ordinal,))
+            count = len(rows[0]) if ordinal is None else bisect_left(rows[0], ordinal)
             if count:
-                found.append(self._pack(fingerprint, rows[:count]))
-                del rows[:count]
+                ordinals, ops, keys, values = rows
+                taken = ordinals[:count], ops[:count], keys[:count], values[:count]
+                found.append(self._pack(fingerprint, taken))
+                held[fingerprint] = ordinals[count:], ops[count:], keys[count:], values[count:]
         return sorted(found, key=lambda rows: rows.ordinals[0])
 
-    def _pack(self, fingerprint: str, rows: list[Row]) -> Rows:
+    def _pack(self, fingerprint: str, rows: Columns) -> Rows:
         table = self._describe(fingerprint)
-        ordinals, ops, keys, values = map(list, zip(*rows, strict=True))
+        ordinals, ops, keys, values = rows
         return Rows(
             table=table,
             ops=ops,
@@ -113,3 +122,28 @@ class Runs:
             values=values,
             partial=fingerprint in self._partial,
         )
+
+
+def _extend(
+    rows: Columns,
+    ordinals: Sequence[int],
+    ops: Sequence[str],
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+) -> None:
+    rows[0].extend(ordinals)
+    rows[1].extend(ops)
+    rows[2].extend(keys)
+    rows[3].extend(values)
+
+
+def _sorted(rows: Columns) -> Columns:
+    """The rows by their ordinals; a few ascending stretches, one a partition, are merged."""
+    ordinals, ops, keys, values = rows
+    order = sorted(range(len(ordinals)), key=ordinals.__getitem__)
+    return (
+        [ordinals[i] for i in order],
+        [ops[i] for i in order],
+        [keys[i] for i in order],
+        [values[i] for i in order],
+    )

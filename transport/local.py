@@ -5,17 +5,18 @@ Invariant: a commit record is added after its batch's rows are held, in a transa
 and only while no newer epoch is in the log.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from time import monotonic
 from uuid import uuid4
 
 from schemas.change import Batch, Commit, Offset, Piece, Position, Rows, Stamp, Truncate
 from schemas.errors import Fenced, LogReplaced, LogTruncated
 from schemas.faults import reach
-from transport.batch import StoredBatch, pieces
+from transport.batch import PLACE_BITS, pieces
 from transport.chain import Chain, before, resume, trusted_start
 from transport.chain import follow as link
+from transport.joined import Fetch, Link, batches
 from transport.log import Opened
 from transport.record import Checkpoint, Claim, Entry, Record, Span, Spans
 from transport.store import TOPIC, Store, span_of
@@ -161,9 +162,14 @@ class LocalLog:
             self._commit(run, _Draft(), commit)
         return self.accepted()
 
-    def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
+    def read(
+        self, after: Offset | None, *, follow: bool = True, together: int = 0
+    ) -> Iterator[Batch | None]:
+        return batches(self._links(after, follow), together, self._fetch)
+
+    def _links(self, after: Offset | None, follow: bool) -> Iterator[Link | None]:
         start = None if after is None else Checkpoint.loads(after)
-        chain, at, spoke_at = Chain(), -1, monotonic()
+        chain, at, spoke_at, is_waited_for = Chain(), -1, monotonic(), False
         while True:
             if at < 0 and (start := start or self._first()) is not None:
                 chain, at = self._resume(start), start.offset
@@ -171,15 +177,16 @@ class LocalLog:
             for at, entry in page:
                 record = link(chain, at, entry)
                 if record is not None:
-                    yield self._batch(at, record)
-                    spoke_at = monotonic()
+                    yield self._link(at, record)
+                    spoke_at, is_waited_for = monotonic(), True
             if page:
                 continue
             if not follow:
                 return
-            if monotonic() - spoke_at >= IDLE_S:
+            if is_waited_for or monotonic() - spoke_at >= IDLE_S:
+                # First that nothing more waits, then that nothing came.
                 yield None
-                spoke_at = monotonic()
+                spoke_at, is_waited_for = monotonic(), False
             self._store.wait()
 
     def span(self) -> tuple[Offset, Offset] | None:
@@ -294,12 +301,20 @@ class LocalLog:
         found = self._store.entries(offset - 1, 1)
         return found[0][1] if found and found[0][0] == offset else None
 
-    def _batch(self, offset: int, record: Record) -> Batch:
-        span = span_of(record)
-
-        def fetch() -> Iterator[Rows]:
-            if span is not None:
-                yield from self._store.rows(record.epoch, record.run, span.first, span.last)
-
+    def _link(self, offset: int, record: Record) -> Link:
         after = Checkpoint.after(record, incarnation=self._store.incarnation, offset=offset)
-        return StoredBatch(record=record, offset=after.dumps(), fetch=fetch)
+        return Link(record, after.dumps())
+
+    def _fetch(self, records: Sequence[Record]) -> Fetch:
+        def fetch() -> Iterator[Rows]:
+            for number, record in enumerate(records):
+                if (span := span_of(record)) is not None:
+                    found = self._store.rows(record.epoch, record.run, span.first, span.last)
+                    yield from _numbered(found, number << PLACE_BITS) if number else found
+
+        return fetch
+
+
+def _numbered(found: Iterator[Rows], base: int) -> Iterator[Rows]:
+    for rows in found:
+        yield replace(rows, ordinals=[base + ordinal for ordinal in rows.ordinals])

@@ -50,10 +50,14 @@ class Log(Protocol):
         """Wait until everything appended came back accepted; its position."""
         ...
 
-    def read(self, after: Offset | None, *, follow: bool = True) -> Iterator[Batch | None]:
+    def read(
+        self, after: Offset | None, *, follow: bool = True, together: int = 0
+    ) -> Iterator[Batch | None]:
         """Give the accepted batches after `after` (None: from the oldest trusted record), whole, in
         order.
 
+        together: batches that wait already may come as one of up to so many rows, as if the capture
+        had cut it so; but never with one that has seeds or truncates.
         None is given about once a second while there is nothing new; without `follow` the iterator
         ends there instead. Raises LogReplaced when `after` is of another log, LogTruncated when it
         is no longer retained or a batch is not whole, Operator at a rebase link.

@@ -191,7 +191,7 @@ def test_spilled_rows_come_back_in_order(rows: int, spills: int, rng: random.Ran
     order = rng.sample(range(rows), rows)
     runs = Runs(tables.__getitem__)
     for number, ordinal in enumerate(order):
-        runs.table(owners[ordinal].encode()).append((ordinal, "c", b"k", b"%d" % ordinal))
+        runs.add(owners[ordinal], [ordinal], ["c"], [b"k"], [b"%d" % ordinal])
         if number % max(1, rows // spills) == 0:
             runs.spill()
     runs.finish()
