@@ -112,7 +112,8 @@ class Transaction:
 
     def at(self, ordinal: int) -> str:
         """A place in the log, for messages."""
-        return f"(batch {self.batch.batch}, ordinal {ordinal})"
+        batch, ordinal = self.batch.place(ordinal)
+        return f"(batch {batch}, ordinal {ordinal})"
 
     def unfit(self, plan: Plan, column: str | None, ordinal: int) -> Poison:
         """The error for a value that the target takes only changed, or not at all."""
