@@ -19,6 +19,9 @@ from schemas.table import Table
 
 ORDINAL, SET, HOLD = "hw_ordinal", "hw_set", "hw_hold"
 
+NEW = -1
+"""In SET: a whole row that was new to the source; other whole rows have 0, partial ones more."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Taken:
@@ -83,6 +86,8 @@ class Plan:
     links: Sequence[Link]
     references: Sequence[Reference]
     uniques: Sequence[tuple[str, ...]]
+    is_guarded: bool
+    """The target refuses a second row of one identity at once, not only at commit."""
     is_tracked: bool = False
     sets: list[frozenset[str]] = field(default_factory=list)
     """The column sets of partial rows met so far; set 0 is every column."""

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from apply.fit import family_of, unfit
 from apply.placement import indexed, lands_at, own_key, wanted
 from apply.plan import Link, Plan, Reference, Taken
-from apply.server import Server
+from apply.server import LATE_UNIQUES, Server
 from apply.target import Placement
 from schemas.finding import Finding
 from schemas.table import ForeignKey, Table
@@ -56,6 +56,13 @@ class Catalog:
             if index["unique"] and not partial and None not in names:
                 found.append([n for n in names if n is not None])
         return [tuple(names) for names in found if names]
+
+    def is_guarded(self, place: tuple[str, str], names: Sequence[str]) -> bool:
+        """Whether a second row with the same values of these columns is refused at once."""
+        table = self.table(place)
+        late = table.info.get(LATE_UNIQUES, ()) if table is not None else ()
+        found = {frozenset(unique) for unique in self.uniques(place)}
+        return frozenset(names) in found and frozenset(names) not in late
 
     def references(self, place: tuple[str, str]) -> list[Reference]:
         """The foreign keys of any table of the same schema that point at this one."""
@@ -298,6 +305,7 @@ def _plan(
         links=_links(catalog, placement, known, table, target, names, order),
         references=catalog.references(place),
         uniques=[u for u in catalog.uniques(place) if u not in keys and names.issuperset(u)],
+        is_guarded=catalog.is_guarded(place, table.identity),
     )
 
 

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateTable
 from apply import ddl, fields
 from apply.database import DatabaseTarget
 from apply.fields import Fields
-from apply.server import Cause, Unstorable
+from apply.server import LATE_UNIQUES, Cause, Unstorable
 from apply.target import Placement
 from schemas import postgres_text
 from schemas.kinds import Kind
@@ -75,7 +75,18 @@ class PostgresServer:
         return bool(column.server_default or column.identity or column.computed)
 
     def complete(self, connection: sa.Connection, table: sa.Table) -> None:
-        """PostgreSQL's types say everything."""
+        """Reflection does not tell of deferrable keys or unfinished indexes."""
+        name = self.engine.dialect.identifier_preparer.format_table(table)
+        found = connection.execute(
+            sa.text(
+                "SELECT array_agg(a.attname::text) FROM pg_index i JOIN pg_attribute a "
+                "ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) "
+                "WHERE i.indrelid = CAST(:name AS regclass) AND i.indisunique "
+                "AND NOT (i.indimmediate AND i.indisvalid) GROUP BY i.indexrelid"
+            ),
+            {"name": name.replace("%%", "%")},
+        )
+        table.info[LATE_UNIQUES] = {frozenset(names) for (names,) in found}
 
     def fields(self, kind: Kind, family: str) -> Fields:
         if kind.name == "binary":

@@ -14,6 +14,10 @@ from apply.fields import Fields
 from schemas.kinds import Kind
 from schemas.table import Column
 
+LATE_UNIQUES = "late_uniques"
+"""In a reflected table's `info`: sets of columns whose unique index may be checked at commit only.
+"""
+
 
 class Cause(Enum):
     """Why a statement failed, as far as it decides what to do."""
@@ -59,8 +63,8 @@ class Server(Protocol):
         ...
 
     def complete(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Add to a reflected table what a staging table needs to hold the same values
-        (collations).
+        """Add to a reflected table what reflection leaves out: what a staging table needs to hold
+        the same values (collations), and LATE_UNIQUES.
         """
         ...
 

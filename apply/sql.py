@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy import types as t
 
 from apply.own import IDENTITY
-from apply.plan import HOLD, ORDINAL, SET, Link, Plan
+from apply.plan import HOLD, NEW, ORDINAL, SET, Link, Plan
 from apply.server import Server
 
 Condition = sa.ColumnElement[bool]
@@ -29,6 +29,7 @@ class Statements:
         self._plan, self._server, self._source = plan, server, source
         self.update = lru_cache(maxsize=None)(self._update)
         self.insert = lru_cache(maxsize=None)(self._insert)
+        self.insert_new = lru_cache(maxsize=None)(self._insert_new)
         self.update_late = lru_cache(maxsize=None)(self._update_late)
 
     def _match(self, staged: sa.Table) -> Condition:
@@ -40,8 +41,15 @@ class Statements:
     def _ready(self, staged: sa.Table) -> Condition:
         return sa.and_(staged.c[HOLD] == 0, staged.c[ORDINAL].between(LOW, HIGH))
 
-    def _update(self, number: int) -> sa.Update | None:
-        """Set the columns of one set; identity, own keys and late references stay out."""
+    def _of_set(self, number: int) -> Condition:
+        column = self._plan.stage.c[SET]
+        return column == number if number else column <= 0
+
+    def _update(self, number: int, *, known: bool = False) -> sa.Update | None:
+        """Set the columns of one set; identity, own keys and late references stay out.
+
+        known: of the whole rows, only those that were not new to the source.
+        """
         plan, s = self._plan, self._plan.stage
         out = {*plan.identity, *(k.column for k in plan.links if k.late)}
         names = [x.name for x in plan.taken if x.name in plan.sets[number] and x.name not in out]
@@ -50,19 +58,31 @@ class Statements:
         return (
             sa.update(plan.target)
             .values({plan.target.c[n]: s.c[n] for n in names})
-            .where(self._match(s), s.c[SET] == number, self._ready(s))
+            .where(self._match(s), s.c[SET] == 0 if known else self._of_set(number), self._ready(s))
         )
+
+    def _inserted(self) -> list[str]:
+        late = {k.column for k in self._plan.links if k.late}
+        return [x.name for x in self._plan.taken if x.name not in late]
+
+    def _insert_new(self) -> sa.Insert:
+        """Insert the rows that were new to the source, without looking for them in the target."""
+        s, names = self._plan.stage, self._inserted()
+        rows = (
+            sa.select(*(s.c[n] for n in names))
+            .where(s.c[SET] == NEW, s.c[HOLD] == 0)
+            .order_by(s.c[ORDINAL])
+        )
+        return sa.insert(self._plan.target).from_select(names, rows)
 
     def _insert(self) -> sa.Insert:
         """Insert the staged rows whose identity the target does not have."""
-        plan, s = self._plan, self._plan.stage
-        late = {k.column for k in plan.links if k.late}
-        names = [x.name for x in plan.taken if x.name not in late]
+        plan, s, names = self._plan, self._plan.stage, self._inserted()
         missing = plan.target.c[plan.identity[0]].is_(None)
         rows = (
             sa.select(*(s.c[n] for n in names))
             .select_from(s.outerjoin(plan.target, self._match(s)))
-            .where(missing, s.c[SET] == 0, self._ready(s))
+            .where(missing, self._of_set(0), self._ready(s))
             .order_by(s.c[ORDINAL])
         )
         return sa.insert(plan.target).from_select(names, rows)
@@ -88,7 +108,7 @@ class Statements:
         return (
             sa.update(plan.target)
             .values({plan.target.c[link.column]: s.c[link.column]})
-            .where(self._match(s), s.c[SET] == number, known, self._ready(s))
+            .where(self._match(s), self._of_set(number), known, self._ready(s))
         )
 
     # Deletes.
@@ -202,6 +222,7 @@ class Statements:
             column, make = spare
             changed = sa.or_(*(plan.target.c[n].is_distinct_from(s.c[n]) for n in names))
             sets = [i for i, present in enumerate(plan.sets) if present.issuperset(names)]
+            sets += [NEW] if 0 in sets else []
             found.append(
                 sa.update(plan.target)
                 .values({column: make(s.c[ORDINAL])})

@@ -30,14 +30,21 @@ class Unplanned(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One table's part of a block; `deletes` and `left` are indexes into `rows`."""
+    """One table's part of a block; `deletes` and `left` are indexes into `rows`.
+
+    new, whole: how many of the staged rows are whole and were new to the source, or were not.
+    is_held: some of them were held back once.
+    """
 
     plan: Plan
     sql: Statements
     rows: Rows
     folded: Folded
     deletes: list[int]
+    new: int = 0
+    whole: int = 0
     has_partial: bool = False
+    is_held: bool = False
     left: list[int] = field(default_factory=list)
 
     def at(self, ordinals: Sequence[int]) -> list[int]:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from apply import fields
 from apply.fold import fold
-from apply.plan import HOLD, ORDINAL, SET, Link
+from apply.plan import HOLD, NEW, ORDINAL, SET, Link
 from apply.server import Cause
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Rows
@@ -55,10 +55,12 @@ class Upserts:
         images = [merged.get(i) or orjson.loads(rows.values[i])["after"] for i in upserts]
         self._refuse_nameless(job, images)
         names = plan.by_name.keys()
-        sets = [0] * len(upserts)
+        sets = self._new(job)
         if rows.partial:
-            sets = [plan.set_of(frozenset(names & image.keys())) for image in images]
-            job.has_partial = any(sets)
+            found = [plan.set_of(frozenset(names & image.keys())) for image in images]
+            job.has_partial = any(found)
+            sets = [number or new for number, new in zip(found, sets, strict=True)]
+        job.new, job.whole = sets.count(NEW), sets.count(0)
         ordinals = [rows.ordinals[i] for i in upserts]
         staged = {ORDINAL: fields.plain(ordinals), SET: fields.plain(sets)}
         for taken in plan.taken:
@@ -74,6 +76,13 @@ class Upserts:
                 raise self._in.unfit(plan, taken.name, ordinals[error.row]) from error
         self._in.session.ready(plan.stage)
         self._in.put(job, plan.stage, upserts, staged)
+
+    def _new(self, job: Job) -> list[int]:
+        """For each upsert NEW or 0: whether the source inserted the row."""
+        ops, keys, first = job.rows.ops, job.rows.keys, job.folded.first
+        if len(first) == len(keys):
+            return [NEW if ops[i] in "cr" else 0 for i in job.folded.upserts]
+        return [NEW if ops[first[keys[i]]] in "cr" else 0 for i in job.folded.upserts]
 
     def _refuse_nameless(self, job: Job, images: list[dict[str, Any]]) -> None:
         for name in job.plan.identity:
@@ -116,7 +125,13 @@ class Upserts:
         for link in links:
             if link.translated:
                 self._look_up(job, link, as_of_end=as_of_end)
-            self._in.run(job.sql.hold_unresolved(link))
+            self._hold(job, link)
+
+    def _hold(self, job: Job, link: Link) -> int:
+        """Hold the rows whose reference has no parent yet; how many those are."""
+        held = self._in.run(job.sql.hold_unresolved(link))
+        job.is_held = job.is_held or held > 0
+        return held
 
     def _look_up(self, job: Job, link: Link, *, as_of_end: bool) -> None:
         for statement in job.sql.resolve(link, self._in.batch.batch, as_of_end=as_of_end):
@@ -139,10 +154,14 @@ class Upserts:
         named.
         """
         cured: set[Cause] = set()
+        as_told = job.plan.is_guarded and job.new > 0 and not job.is_held
         while True:
             savepoint = self._in.connection.begin_nested()
             try:
-                written = self._write_range(job, ALL, vacate=Cause.UNIQUE in cured)
+                if as_told:
+                    written = self._write_as_told(job)
+                else:
+                    written = self._write_range(job, ALL, vacate=Cause.UNIQUE in cured)
                 savepoint.commit()
                 self._in.written += written
                 return
@@ -151,6 +170,10 @@ class Upserts:
                 if cause not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
                     raise
                 savepoint.rollback()
+                if as_told and cause is Cause.UNIQUE:
+                    as_told = False
+                    continue
+                as_told = False
                 if cause in cured or not self._can_cure(job, cause, links):
                     raise self._first_bad(job, error, vacate=Cause.UNIQUE in cured) from error
                 cured.add(cause)
@@ -159,19 +182,37 @@ class Upserts:
         if cause is Cause.UNIQUE:
             return bool(job.plan.uniques)
         if cause is Cause.FOREIGN:
-            return sum(self._in.run(job.sql.hold_unresolved(link)) for link in links) > 0
+            return sum(self._hold(job, link) for link in links) > 0
         return False
 
-    def _write_range(self, job: Job, span: Mapping[str, int], *, vacate: bool) -> int:
+    def _write_as_told(self, job: Job) -> int:
+        """Update what the source updated and insert what it inserted, without looking whether the
+        target has it: its unique index on the identity says so (a replay), and then nothing of
+        this stands.
+        """
+        known = self._update(job, ALL, known=True) if job.whole or job.has_partial else 0
+        written = known + self._in.run(job.sql.insert_new())
+        if known < job.whole or job.has_partial:
+            written += self._in.run(job.sql.insert(), **ALL)
+        return written
+
+    def _update(self, job: Job, span: Mapping[str, int], *, known: bool = False) -> int:
         written = 0
+        for number in range(len(job.plan.sets) if job.has_partial else 1):
+            update = job.sql.update(number, known=known and number == 0)
+            if update is not None:
+                written += self._in.run(update, **span)
+        return written
+
+    def _write_range(self, job: Job, span: Mapping[str, int], *, vacate: bool) -> int:
         if vacate:
             for statement in job.sql.vacate(with_deletes=bool(job.left)):
                 self._in.run(statement, **span)
-        for number in range(len(job.plan.sets) if job.has_partial else 1):
-            update = job.sql.update(number)
-            if update is not None:
-                written += self._in.run(update, **span)
-        return written + self._in.run(job.sql.insert(), **span)
+        written = self._update(job, span)
+        # Each staged row is found at most once: where all were, none is missing.
+        if job.has_partial or job.is_held or written < job.new + job.whole:
+            written += self._in.run(job.sql.insert(), **span)
+        return written
 
     def _first_bad(self, job: Job, error: sa.exc.DBAPIError, *, vacate: bool) -> Poison:
         """Halve the staged rows until one is left that fails after all before it."""

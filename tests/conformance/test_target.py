@@ -252,6 +252,40 @@ def test_a_replay_of_any_suffix_converges(place: Place) -> None:
         assert held(target, ITEMS) == ended
 
 
+def test_what_the_target_has_decides_whether_a_row_is_inserted(place: Place) -> None:
+    """Inserted rows that are there, and updated rows that are not, beside others."""
+    stream, target = Stream(), place.target()
+    target.prepare([ITEMS])
+    a, b, x = (c(ITEMS, id=n, sync_id=k, name="0", price=n) for n, k in enumerate("abx"))
+    deliver(target, stream.batch(a, b))
+    written = deliver(
+        target,
+        stream.batch(
+            c(ITEMS, id=3, sync_id="new", name="1", price=3),
+            c(ITEMS, id=0, sync_id="a", name="1", price=1),
+            u(ITEMS, id=1, sync_id="b", name="1", price=2),
+            u(ITEMS, id=4, sync_id="absent", name="1", price=4),
+        ),
+    )
+    assert written == 4
+    assert deliver(target, stream.batch(x, u(ITEMS, id=5, sync_id="late", name="1", price=5))) == 2
+    assert names(target) == {"a": "1", "b": "1", "new": "1", "absent": "1", "x": "0", "late": "1"}
+
+
+def test_an_identity_that_is_judged_at_commit_only_is_still_written_once(place: Place) -> None:
+    """Only PostgreSQL defers."""
+    deferred = "" if place.is_mysql else " deferrable initially deferred"
+    place.execute(
+        f"create table items (id {place.serial}, sync_id varchar(36) not null, name varchar(50),"
+        f" price int, constraint one_identity unique (sync_id){deferred})"
+    )
+    stream, target = Stream(), place.target()
+    target.prepare([ITEMS])
+    for name in "AB":
+        deliver(target, stream.batch(c(ITEMS, id=1, sync_id="a", name=name, price=1)))
+    assert names(target) == {"a": "B"}
+
+
 def test_local_keys_and_local_columns_stay(place: Place) -> None:
     """T1: the target's row keeps its own primary key, and what the source does not have."""
     place.execute(
