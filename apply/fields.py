@@ -7,9 +7,9 @@ that a server converts exactly by itself.
 
 import re
 from binascii import a2b_base64
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from struct import pack, unpack
-from typing import Any
+from typing import Any, NamedTuple
 
 NULL = r"\N"
 
@@ -25,9 +25,28 @@ class Unsendable(Exception):
         self.row = row
 
 
-def lines(columns: Sequence[Sequence[str]]) -> str:
-    """Fields by column -> the stream that COPY and LOAD DATA read."""
-    return "\n".join(map("\t".join, zip(*columns, strict=True))) + "\n"
+class Lines(NamedTuple):
+    """Rows as the stream that COPY and LOAD DATA read: a line each, a field for each name."""
+
+    names: Sequence[str]
+    data: bytes
+    rows: int
+
+    def part(self, low: int, high: int) -> "Lines":
+        """The lines from `low` to before `high`; a field holds no bare line feed."""
+        some = self.data.split(b"\n")[low:high]
+        return Lines(self.names, b"\n".join(some) + b"\n", len(some))
+
+    def values(self) -> list[list[str | None]]:
+        """Each line's values, for servers that take no stream."""
+        lines = self.data.decode().split("\n")[:-1]
+        return [[unescape(field) for field in line.split("\t")] for line in lines]
+
+
+def lines(columns: Mapping[str, Sequence[str]]) -> Lines:
+    """Fields by column as lines."""
+    rows = list(map("\t".join, zip(*columns.values(), strict=True)))
+    return Lines(list(columns), ("\n".join(rows) + "\n").encode(), len(rows))
 
 
 def plain(values: list[Any]) -> list[str]:
@@ -75,7 +94,7 @@ def single(values: list[Any]) -> list[str]:
     ]
 
 
-def without_negative_zero(fields: Fields) -> Fields:
+def _without_negative_zero(fields: Fields) -> Fields:
     """For servers that take -0 for 0 without a word: it is refused."""
 
     def refusing(values: list[Any]) -> list[str]:
@@ -87,13 +106,21 @@ def without_negative_zero(fields: Fields) -> Fields:
     return refusing
 
 
-def hexadecimal(prefix: str) -> Fields:
+single_but_negative_zero = _without_negative_zero(single)
+double_but_negative_zero = _without_negative_zero(plain)
+
+
+def _hexadecimal(prefix: str) -> Fields:
     """Binary as `prefix` and hex digits."""
 
     def fields(values: list[Any]) -> list[str]:
         return [NULL if v is None else prefix + a2b_base64(v).hex() for v in values]
 
     return fields
+
+
+hexadecimal = _hexadecimal("")
+hexadecimal_with_prefix = _hexadecimal(r"\\x")
 
 
 def without_zone(values: list[Any]) -> list[str]:
@@ -131,12 +158,27 @@ def _survives(number: str) -> bool:
         return False
 
 
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
+_PLAIN = {"n": "\n", "t": "\t", "r": "\r"}
+
+
+NATIVE: Mapping[Fields, str] = {
+    plain: "plain",
+    text: "text",
+    flag: "flag",
+    single: "single",
+    single_but_negative_zero: "single, not -0.0",
+    double_but_negative_zero: "plain, not -0.0",
+    hexadecimal: "hexadecimal",
+    hexadecimal_with_prefix: "hexadecimal with prefix",
+    without_zone: "without zone",
+    json_in_doubles: "json in doubles",
+}
+"""What native/src/stage.rs calls each of them."""
+
+
 def unescape(field: str) -> str | None:
-    """The value of one field, for servers that take no stream."""
+    """The value of one field."""
     if field == NULL:
         return None
     return _ESCAPED.sub(lambda m: _PLAIN.get(m[1], m[1]), field) if "\\" in field else field
-
-
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_PLAIN = {"n": "\n", "t": "\t", "r": "\r"}

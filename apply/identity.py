@@ -227,13 +227,13 @@ class Identities:
             "identity": [n.identity for n in new],
         }
         texts = ("source", "table_name", "source_key", "identity")
-        staged = [fields.text(v) if n in texts else fields.plain(v) for n, v in columns.items()]
-        self._server.stage(self._connection, IDENTITY, list(columns), staged)
+        staged = {n: (fields.text if n in texts else fields.plain)(v) for n, v in columns.items()}
+        self._server.stage(self._connection, IDENTITY, fields.lines(staged))
 
     def _stage(self, keys: list[Any], identities: list[Any], ats: list[Any]) -> None:
         self._session.ready(FACTS)
         columns = {"source_key": fields.text(keys), "identity": fields.text(identities)}
-        self._session.put(FACTS, columns | {"at": fields.plain(ats)})
+        self._session.put(FACTS, fields.lines(columns | {"at": fields.plain(ats)}))
 
     def _refuse_long(self, table: str, values: Iterable[str]) -> None:
         if any(len(v) > 255 for v in values):

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from apply import ddl, fields, mysql_errors
 from apply.database import DatabaseTarget
-from apply.fields import Fields
+from apply.fields import Fields, Lines
 from apply.mysql_stream import StreamConnection
 from apply.server import Cause, Unstorable
 from apply.target import Placement
@@ -137,7 +137,7 @@ class MySQLServer:
 
     def fields(self, kind: Kind, family: str) -> Fields:
         if kind.name == "binary":
-            return fields.hexadecimal("")
+            return fields.hexadecimal
         if kind.name == "bool":
             return fields.flag
         if kind.name == "json":
@@ -145,9 +145,11 @@ class MySQLServer:
         if kind.name == "timestamp" and family != "text":
             return fields.without_zone
         if kind.name == "float":
-            sent = fields.single if kind.bits == 32 else fields.plain
-            is_refused = self.is_mariadb and family == "float"
-            return fields.without_negative_zero(sent) if is_refused else sent
+            if self.is_mariadb and family == "float":
+                # It takes -0 for 0 without a word.
+                short, long = fields.single_but_negative_zero, fields.double_but_negative_zero
+                return short if kind.bits == 32 else long
+            return fields.single if kind.bits == 32 else fields.plain
         return fields.text if kind.name in ("text", "enum") else fields.plain
 
     def exactly(self, column: Any, other: Any) -> sa.ColumnElement[bool]:
@@ -176,15 +178,9 @@ class MySQLServer:
         connection.exec_driver_sql(f"DROP TEMPORARY TABLE {table.name}")
         self.make(connection, table)
 
-    def stage(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        names: Sequence[str],
-        columns: Sequence[list[str]],
-    ) -> None:
+    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
         try:
-            self._put(connection, table, names, columns)
+            self._put(connection, table, lines)
         except pymysql.Error as error:
             if not mysql_errors.is_of_row(error):
                 raise sa.exc.DBAPIError.instance(
@@ -193,39 +189,27 @@ class MySQLServer:
             row = mysql_errors.row(mysql_errors.message(error))
             if row is None:
                 # Invalid JSON is refused without saying where.
-                row = self._first_bad(connection, table, names, columns)
+                row = self._first_bad(connection, table, lines)
             raise Unstorable(row, mysql_errors.column(mysql_errors.message(error))) from error
 
-    def _first_bad(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        names: Sequence[str],
-        columns: Sequence[list[str]],
-    ) -> int:
-        low, high = 0, len(columns[0]) - 1
+    def _first_bad(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> int:
+        low, high = 0, lines.rows - 1
         while low < high:
             middle = (low + high) // 2
             savepoint = connection.begin_nested()
             try:
-                self._put(connection, table, names, [c[low : middle + 1] for c in columns])
+                self._put(connection, table, lines.part(low, middle + 1))
                 low = middle + 1
             except (pymysql.Error, Unstorable):
                 high = middle
             savepoint.rollback()
         return low
 
-    def _put(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        names: Sequence[str],
-        columns: Sequence[list[str]],
-    ) -> None:
+    def _put(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
         quote = self.engine.dialect.identifier_preparer
-        binary = [isinstance(table.c[n].type, _BINARY) for n in names]
+        binary = [isinstance(table.c[n].type, _BINARY) for n in lines.names]
         put = self._load if self._takes_streams else self._insert
-        put(connection, quote.format_table(table), [*map(quote.quote, names)], binary, columns)
+        put(connection, quote.format_table(table), [*map(quote.quote, lines.names)], binary, lines)
 
     def _load(
         self,
@@ -233,7 +217,7 @@ class MySQLServer:
         into: str,
         names: list[str],
         binary: list[bool],
-        columns: Sequence[list[str]],
+        lines: Lines,
     ) -> None:
         raw: Any = connection.connection.driver_connection
         inputs = [f"@hw{i}" if b else n for i, (n, b) in enumerate(zip(names, binary, strict=True))]
@@ -242,12 +226,12 @@ class MySQLServer:
             f"LOAD DATA LOCAL INFILE 'headwater' INTO TABLE {into} CHARACTER SET utf8mb4 "
             f"({', '.join(inputs)})" + (f" SET {', '.join(sets)}" if sets else "")
         )
-        raw.outgoing = fields.lines(columns).encode()
+        raw.outgoing = lines.data
         with raw.cursor() as cursor:
             # Without arguments PyMySQL formats nothing: percent signs must not be doubled.
             count = cursor.execute(sql.replace("%%", "%"))
             warned = cursor.warning_count
-        self._judge(raw, 0, count, len(columns[0]), warned)
+        self._judge(raw, 0, count, lines.rows, warned)
 
     def _insert(
         self,
@@ -255,17 +239,17 @@ class MySQLServer:
         into: str,
         names: list[str],
         binary: list[bool],
-        columns: Sequence[list[str]],
+        lines: Lines,
     ) -> None:
         raw: Any = connection.connection.driver_connection
         one = "(" + ", ".join("UNHEX(%s)" if b else "%s" for b in binary) + ")"
-        rows = list(zip(*columns, strict=True))
+        rows = lines.values()
         for at in range(0, len(rows), SMALL):
             some = rows[at : at + SMALL]
             sql = f"INSERT INTO {into} ({', '.join(names)}) VALUES {', '.join([one] * len(some))}"
             with raw.cursor() as cursor:
                 try:
-                    count = cursor.execute(sql, [fields.unescape(v) for row in some for v in row])
+                    count = cursor.execute(sql, [v for row in some for v in row])
                 except pymysql.Error as error:
                     row = mysql_errors.row(mysql_errors.message(error))
                     if row is None or not mysql_errors.is_of_row(error):

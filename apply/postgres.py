@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateTable
 
 from apply import ddl, fields
 from apply.database import DatabaseTarget
-from apply.fields import Fields
+from apply.fields import Fields, Lines
 from apply.server import LATE_UNIQUES, Cause, Unstorable
 from apply.target import Placement
 from schemas import postgres_text
@@ -90,7 +90,7 @@ class PostgresServer:
 
     def fields(self, kind: Kind, family: str) -> Fields:
         if kind.name == "binary":
-            return fields.hexadecimal(r"\\x")
+            return fields.hexadecimal_with_prefix
         if kind.name == "bool":
             return fields.flag
         return fields.text if kind.name in ("text", "json", "enum") else fields.plain
@@ -110,20 +110,14 @@ class PostgresServer:
         empty = f"DELETE FROM {table.name}" if rows < 20 else f"TRUNCATE {table.name}"
         connection.exec_driver_sql(empty)
 
-    def stage(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        names: Sequence[str],
-        columns: Sequence[list[str]],
-    ) -> None:
+    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
         quote = self.engine.dialect.identifier_preparer
-        into = ", ".join(map(quote.quote, names))
+        into = ", ".join(map(quote.quote, lines.names))
         # copy_expert formats nothing: percent signs must not be doubled.
         copy = f"COPY {quote.format_table(table)} ({into}) FROM STDIN".replace("%%", "%")
         cursor: Any = connection.connection.cursor()
         try:
-            cursor.copy_expert(copy, io.StringIO(fields.lines(columns)), size=1 << 18)
+            cursor.copy_expert(copy, io.BytesIO(lines.data), size=1 << 18)
         except psycopg2.Error as error:
             place = _LINE.search(error.diag.context or "")
             if (error.pgcode or "")[:2] not in ("22", "23") or place is None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from apply.fields import Fields
+from apply.fields import Fields, Lines
 from schemas.kinds import Kind
 from schemas.table import Column
 
@@ -88,16 +88,8 @@ class Server(Protocol):
         """Empty a temporary table that holds about `rows` rows; no transaction ends."""
         ...
 
-    def stage(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        names: Sequence[str],
-        columns: Sequence[list[str]],
-    ) -> None:
-        """Insert fields (apply/fields.py) given by column. Raises Unstorable unless every value
-        is kept exactly.
-        """
+    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
+        """Insert rows. Raises Unstorable unless every value is kept exactly."""
         ...
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:

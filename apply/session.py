@@ -1,9 +1,8 @@
 """What lasts as long as one connection to a target: its staging tables."""
 
-from collections.abc import Mapping
-
 import sqlalchemy as sa
 
+from apply.fields import Lines
 from apply.server import Server
 
 
@@ -24,8 +23,7 @@ class Session:
             self.server.clear(self.connection, table, self._full[table.name])
         self._full[table.name] = 0
 
-    def put(self, table: sa.Table, columns: Mapping[str, list[str]]) -> None:
-        """Stage fields by column."""
-        values = list(columns.values())
-        self._full[table.name] += len(values[0])
-        self.server.stage(self.connection, table, list(columns), values)
+    def put(self, table: sa.Table, lines: Lines) -> None:
+        """Stage rows."""
+        self._full[table.name] += lines.rows
+        self.server.stage(self.connection, table, lines)

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from apply.fields import plain
+from apply.fields import Lines, lines, plain
 from apply.fold import Folded
 from apply.identity import Identities
 from apply.plan import ORDINAL, SET, Plan
@@ -94,12 +94,10 @@ class Transaction:
         """The ordinals that a select gives."""
         return [int(ordinal) for ordinal in self.connection.scalars(statement)]
 
-    def put(self, job: Job, table: sa.Table, at: list[int], staged: dict[str, list[str]]) -> None:
-        """Stage fields of the rows at these indexes; raises Poison for the first that does not
-        fit.
-        """
+    def put(self, job: Job, table: sa.Table, at: list[int], lines: Lines) -> None:
+        """Stage the rows at these indexes; raises Poison for the first that does not fit."""
         try:
-            self.session.put(table, staged)
+            self.session.put(table, lines)
         except Unstorable as error:
             ordinal = job.rows.ordinals[at[min(error.row, len(at) - 1)]]
             raise self.unfit(job.plan, error.column, ordinal) from error
@@ -112,7 +110,7 @@ class Transaction:
         for name in plan.identity:
             staged[name] = plan.by_name[name].fields([key[name] for key in parsed])
         try:
-            self.session.put(plan.keys, staged)
+            self.session.put(plan.keys, lines(staged))
         except Unstorable as error:
             at = min(error.row, len(keys) - 1)
             raise self.unfit(plan, error.column, ordinals[at]) from error

@@ -7,15 +7,15 @@ batch's end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
-from apply import fields
 from apply.fold import fold
-from apply.plan import HOLD, NEW, ORDINAL, SET, Link
+from apply.plan import HOLD, ORDINAL, Link
 from apply.server import Cause
+from apply.staging import staged
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Rows
 from schemas.errors import Poison
@@ -47,53 +47,12 @@ class Upserts:
     # Staging.
 
     def stage(self, job: Job) -> None:
-        """Parse the rows that count and put their columns into the staging table."""
-        plan, rows, upserts = job.plan, job.rows, job.folded.upserts
-        if not upserts:
-            return
-        merged = job.folded.merged
-        images = [merged.get(i) or orjson.loads(rows.values[i])["after"] for i in upserts]
-        self._refuse_nameless(job, images)
-        names = plan.by_name.keys()
-        sets = self._new(job)
-        if rows.partial:
-            found = [plan.set_of(frozenset(names & image.keys())) for image in images]
-            job.has_partial = any(found)
-            sets = [number or new for number, new in zip(found, sets, strict=True)]
-        job.new, job.whole = sets.count(NEW), sets.count(0)
-        ordinals = [rows.ordinals[i] for i in upserts]
-        staged = {ORDINAL: fields.plain(ordinals), SET: fields.plain(sets)}
-        for taken in plan.taken:
-            values = [image.get(taken.name) for image in images]
-            link = plan.translated.get(taken.name)
-            if link is not None:
-                keys = [None if v is None else str(v) for v in values]
-                staged[link.source_key] = fields.text(keys)
-                continue
-            try:
-                staged[taken.name] = taken.fields(values)
-            except fields.Unsendable as error:
-                raise self._in.unfit(plan, taken.name, ordinals[error.row]) from error
-        self._in.session.ready(plan.stage)
-        self._in.put(job, plan.stage, upserts, staged)
-
-    def _new(self, job: Job) -> list[int]:
-        """For each upsert NEW or 0: whether the source inserted the row."""
-        ops, keys, first = job.rows.ops, job.rows.keys, job.folded.first
-        if len(first) == len(keys):
-            return [NEW if ops[i] in "cr" else 0 for i in job.folded.upserts]
-        return [NEW if ops[first[keys[i]]] in "cr" else 0 for i in job.folded.upserts]
-
-    def _refuse_nameless(self, job: Job, images: list[dict[str, Any]]) -> None:
-        for name in job.plan.identity:
-            values = [image.get(name) for image in images]
-            if None in values:
-                ordinal = job.rows.ordinals[job.folded.upserts[values.index(None)]]
-                raise Poison(
-                    f"cannot find a row of {job.plan.name} whose {name} is NULL "
-                    f"{self._in.at(ordinal)}",
-                    hint=f"fill {name} in the source and make it NOT NULL",
-                )
+        """Put the rows that count into the staging table."""
+        upserts = job.folded.upserts
+        if upserts:
+            lines = staged(self._in, job)
+            self._in.session.ready(job.plan.stage)
+            self._in.put(job, job.plan.stage, upserts, lines)
 
     # Writing.
 
@@ -146,7 +105,7 @@ class Upserts:
         rows, kept = job.rows, self.held.setdefault(job.plan.name, {})
         for i in indexes:
             image = job.folded.merged.get(i)
-            value = rows.values[i] if image is None else orjson.dumps({"after": image})
+            value = rows.values[i] if image is None else orjson.dumps({"after": image, "op": "u"})
             kept[rows.keys[i]] = Held(rows.table, rows.ordinals[i], value, rows.partial)
 
     def _write(self, job: Job, links: Sequence[Link]) -> None:

@@ -134,6 +134,18 @@ def ops_of(values: Iterable[bytes]) -> list[str]:
     return ["s" if (at := value.rfind(b',"op":"')) < 0 else chr(value[at + 7]) for value in values]
 
 
+def after_of(value: bytes) -> dict[str, Any]:
+    """The after-image of a row that has one; about twice as fast as parsing the whole envelope.
+
+    No value is an object, and the quotes inside strings are escaped: `"after":{` stands nowhere
+    else.
+    """
+    after: dict[str, Any] = orjson.loads(
+        value[value.find(b'"after":{') + 8 : value.rfind(b',"op":"')]
+    )
+    return after
+
+
 def image_template(names: Iterable[str]) -> str:
     """A %-template for one row's JSON object: `template % tuple_of_fragments` in the order of
     `names`.
