@@ -7,6 +7,7 @@ when they are written.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from apply.own import IDENTITY, WAITING, name_type
 from apply.plan import Link, Plan
 from apply.session import Session
 from schemas.change import Rows
+from schemas.codec import after_of
 from schemas.errors import Poison
 
 FACTS = sa.Table(
@@ -58,10 +60,15 @@ def facts(rows: Rows, key_column: str, identity_column: str) -> Iterator[Fact]:
     for op, ordinal, key, value in zip(
         rows.ops, rows.ordinals, rows.keys, rows.values, strict=True
     ):
+        if op in "cr":
+            after = after_of(value)
+            identity, now = str(after.get(identity_column)), _text(after.get(key_column))
+            yield Fact(ordinal, identity, now, None)
+            continue
         row = orjson.loads(value)
         identity = str(orjson.loads(key)[identity_column])
-        now = (row["after"] or {}).get(key_column) if op != "d" else None
-        before = (row["before"] or {}).get(key_column) if op in "ud" else None
+        now = row["after"].get(key_column) if op == "u" else None
+        before = (row["before"] or {}).get(key_column)
         if op == "u" and before is None:
             before = now
         yield Fact(ordinal, identity, _text(now), _text(before))
@@ -181,7 +188,7 @@ class Identities:
         return [(a, b) for a, b in found]
 
     def _active(self, table: str, keys: set[str], identities: set[str]) -> list[tuple[str, str]]:
-        pairs = sorted((k, None) for k in keys) + sorted((None, i) for i in identities)
+        pairs = list(zip_longest(sorted(keys), sorted(identities)))
         self._stage([p[0] for p in pairs], [p[1] for p in pairs], [None] * len(pairs))
         i = IDENTITY.c
         mine = (i.source == self._source) & (i.table_name == table) & i.to_batch.is_(None)
@@ -193,6 +200,8 @@ class Identities:
                 .where(mine)
             )
             found.update((k, v) for k, v in rows)
+            if identities <= {v for _, v in found}:
+                break
         return sorted(found)
 
     def _end(self, table: str, ends: Sequence[tuple[str, int]]) -> None:

@@ -7,7 +7,7 @@ table twice in one statement (1137): each statement names the staging table once
 """
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -28,11 +28,12 @@ class Statements:
     def __init__(self, plan: Plan, server: Server, source: str) -> None:
         self._plan, self._server, self._source = plan, server, source
         self.update = lru_cache(maxsize=None)(self._update)
+        self.update_known = lru_cache(maxsize=None)(self._update_known)
         self.insert = lru_cache(maxsize=None)(self._insert)
         self.insert_new = lru_cache(maxsize=None)(self._insert_new)
         self.update_late = lru_cache(maxsize=None)(self._update_late)
 
-    def _match(self, staged: sa.Table) -> Condition:
+    def _match(self, staged: sa.FromClause) -> Condition:
         target = self._plan.target
         return sa.and_(
             *(self._server.exactly(target.c[n], staged.c[n]) for n in self._plan.identity)
@@ -45,35 +46,26 @@ class Statements:
         column = self._plan.stage.c[SET]
         return column == number if number else column <= 0
 
-    def _update(self, number: int, *, known: bool = False) -> sa.Update | None:
-        """Set the columns of one set; identity, own keys and late references stay out.
-
-        known: of the whole rows, only those that were not new to the source.
-        """
-        plan, s = self._plan, self._plan.stage
+    def _updated(self, number: int) -> list[str]:
+        """The columns of one set; identity, own keys and late references stay out."""
+        plan = self._plan
         out = {*plan.identity, *(k.column for k in plan.links if k.late)}
-        names = [x.name for x in plan.taken if x.name in plan.sets[number] and x.name not in out]
-        if not names:
-            return None
-        return (
-            sa.update(plan.target)
-            .values({plan.target.c[n]: s.c[n] for n in names})
-            .where(self._match(s), s.c[SET] == 0 if known else self._of_set(number), self._ready(s))
-        )
+        return [x.name for x in plan.taken if x.name in plan.sets[number] and x.name not in out]
 
     def _inserted(self) -> list[str]:
         late = {k.column for k in self._plan.links if k.late}
         return [x.name for x in self._plan.taken if x.name not in late]
 
-    def _insert_new(self) -> sa.Insert:
-        """Insert the rows that were new to the source, without looking for them in the target."""
-        s, names = self._plan.stage, self._inserted()
-        rows = (
-            sa.select(*(s.c[n] for n in names))
-            .where(s.c[SET] == NEW, s.c[HOLD] == 0)
-            .order_by(s.c[ORDINAL])
+    def _update(self, number: int) -> sa.Update | None:
+        """Set the columns of one set."""
+        plan, s, names = self._plan, self._plan.stage, self._updated(number)
+        if not names:
+            return None
+        return (
+            sa.update(plan.target)
+            .values({plan.target.c[n]: s.c[n] for n in names})
+            .where(self._match(s), self._of_set(number), self._ready(s))
         )
-        return sa.insert(self._plan.target).from_select(names, rows)
 
     def _insert(self) -> sa.Insert:
         """Insert the staged rows whose identity the target does not have."""
@@ -86,6 +78,82 @@ class Statements:
             .order_by(s.c[ORDINAL])
         )
         return sa.insert(plan.target).from_select(names, rows)
+
+    # As the source told: nothing is looked for in the target, and staged rows stay as they are.
+
+    @cached_property
+    def resolves(self) -> bool:
+        """Whether references are translated while rows are written (or there are none)."""
+        links = [k for k in self._plan.links if not k.late]
+        return all(self._is_joined(link) for link in links)
+
+    def _is_joined(self, link: Link) -> bool:
+        if not link.translated or link.parent is None or link.parent is self._plan.target:
+            return False
+        # MySQL compares a number with text as doubles: staged, the text becomes a number first.
+        kind = link.parent.c[link.parent_identity].type
+        return isinstance(kind, t.String) or not self._server.is_mysql
+
+    def _update_known(self) -> sa.Update | None:
+        """Update the whole rows that were not new to the source."""
+        plan, names = self._plan, self._updated(0)
+        if not names:
+            return None
+        rows: sa.FromClause = plan.stage
+        told: Condition = plan.stage.c[SET] == 0
+        if any(not link.late for link in plan.links):
+            rows, told = self._told(0, [*plan.identity, *names]).subquery(), sa.true()
+        return (
+            sa.update(plan.target)
+            .values({plan.target.c[n]: rows.c[n] for n in names})
+            .where(self._match(rows), told)
+        )
+
+    def _insert_new(self) -> sa.Insert:
+        """Insert the rows that were new to the source."""
+        names = self._inserted()
+        rows = self._told(NEW, names).order_by(self._plan.stage.c[ORDINAL])
+        return sa.insert(self._plan.target).from_select(names, rows)
+
+    def _told(self, number: int, names: Sequence[str]) -> sa.Select[Any]:
+        """Staged rows whose references all have a parent, with its key in them; takes :batch."""
+        s = self._plan.stage
+        columns: dict[str, Any] = {n: s.c[n] for n in names}
+        joined: sa.FromClause = s
+        known: list[Condition] = []
+        for link in self._plan.links:
+            if link.late:
+                continue
+            assert link.parent is not None, "see `resolves`"
+            i, parent = IDENTITY.alias(), link.parent.alias()
+            named = parent.c[link.parent_identity]
+            name = self._server.from_text(i.c.identity, named)
+            joined = joined.outerjoin(
+                i, self._is_key(i, link) & self._then(i, sa.bindparam("batch", type_=sa.BigInteger))
+            ).outerjoin(parent, self._server.exactly(named, name))
+            columns[link.column] = parent.c[link.parent_key].label(link.column)
+            known.append(s.c[link.source_key].is_(None) | parent.c[link.parent_key].is_not(None))
+        return (
+            sa.select(*(columns[n] for n in names))
+            .select_from(joined)
+            .where(s.c[SET] == number, s.c[HOLD] == 0, *known)
+        )
+
+    def _is_key(self, i: Any, link: Link) -> Condition:
+        return sa.and_(
+            i.c.source == self._source,
+            i.c.table_name == link.parent_name,
+            i.c.source_key == self._plan.stage.c[link.source_key],
+        )
+
+    def _then(self, i: Any, this: sa.ColumnElement[int]) -> Condition:
+        """Whether a key meant the identity at the staged row's moment in batch `this`."""
+        ordinal = self._plan.stage.c[ORDINAL]
+        opened = (i.c.from_batch < this) | (
+            (i.c.from_batch == this) & (i.c.from_ordinal <= ordinal)
+        )
+        closed = (i.c.to_batch < this) | ((i.c.to_batch == this) & (i.c.to_ordinal <= ordinal))
+        return sa.and_(opened, i.c.to_batch.is_(None) | ~closed)
 
     def missing(self) -> sa.Select[Any]:
         """Ordinals of staged partial rows that the target lacks."""
@@ -158,20 +226,14 @@ class Statements:
         s, i, parent = self._plan.stage, IDENTITY, link.parent
         if parent is None:
             return []
-        ordinal, this = s.c[ORDINAL], sa.literal(batch, sa.BigInteger)
-        opened = (i.c.from_batch < this) | (
-            (i.c.from_batch == this) & (i.c.from_ordinal <= ordinal)
-        )
-        closed = (i.c.to_batch < this) | ((i.c.to_batch == this) & (i.c.to_ordinal <= ordinal))
-        then = i.c.to_batch.is_(None) if as_of_end else opened & (i.c.to_batch.is_(None) | ~closed)
+        this = sa.literal(batch, sa.BigInteger)
+        then = i.c.to_batch.is_(None) if as_of_end else self._then(i, this)
         identity = self._server.from_text(i.c.identity, parent.c[link.parent_identity])
         return [
             sa.update(s)
             .values({s.c[link.identity]: identity, s.c[link.column]: sa.null()})
             .where(
-                i.c.source == self._source,
-                i.c.table_name == link.parent_name,
-                i.c.source_key == s.c[link.source_key],
+                self._is_key(i, link),
                 s.c[link.column].is_(None),
                 then,
             ),

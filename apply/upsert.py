@@ -63,6 +63,8 @@ class Upserts:
         if not job.folded.upserts:
             return
         links = [link for link in job.plan.links if not link.late]
+        if not as_of_end and self._is_told(job, links) and self._write_as_told(job, links):
+            return
         self._resolve(job, [k for k in links if k.translated], as_of_end=as_of_end)
         self._write(job, links)
         count = self._held_count(job)
@@ -113,14 +115,10 @@ class Upserts:
         named.
         """
         cured: set[Cause] = set()
-        as_told = job.plan.is_guarded and job.new > 0 and not job.is_held
         while True:
             savepoint = self._in.connection.begin_nested()
             try:
-                if as_told:
-                    written = self._write_as_told(job)
-                else:
-                    written = self._write_range(job, ALL, vacate=Cause.UNIQUE in cured)
+                written = self._write_range(job, ALL, vacate=Cause.UNIQUE in cured)
                 savepoint.commit()
                 self._in.written += written
                 return
@@ -129,10 +127,6 @@ class Upserts:
                 if cause not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
                     raise
                 savepoint.rollback()
-                if as_told and cause is Cause.UNIQUE:
-                    as_told = False
-                    continue
-                as_told = False
                 if cause in cured or not self._can_cure(job, cause, links):
                     raise self._first_bad(job, error, vacate=Cause.UNIQUE in cured) from error
                 cured.add(cause)
@@ -144,30 +138,47 @@ class Upserts:
             return sum(self._hold(job, link) for link in links) > 0
         return False
 
-    def _write_as_told(self, job: Job) -> int:
-        """Update what the source updated and insert what it inserted, without looking whether the
-        target has it: its unique index on the identity says so (a replay), and then nothing of
-        this stands.
-        """
-        known = self._update(job, ALL, known=True) if job.whole or job.has_partial else 0
-        written = known + self._in.run(job.sql.insert_new())
-        if known < job.whole or job.has_partial:
-            written += self._in.run(job.sql.insert(), **ALL)
-        return written
+    def _is_told(self, job: Job, links: Sequence[Link]) -> bool:
+        if job.has_partial or not job.plan.is_guarded or not job.sql.resolves:
+            return False
+        return job.new > 0 or bool(links)
 
-    def _update(self, job: Job, span: Mapping[str, int], *, known: bool = False) -> int:
-        written = 0
-        for number in range(len(job.plan.sets) if job.has_partial else 1):
-            update = job.sql.update(number, known=known and number == 0)
+    def _write_as_told(self, job: Job, links: Sequence[Link]) -> bool:
+        """Update what the source updated and insert what it inserted, without looking whether the
+        target has it: its unique index on the identity says so (a replay). Whether that placed
+        every row; if not, nothing of it stands.
+        """
+        batch, written = {"batch": self._in.batch.batch}, 0
+        savepoint = self._in.connection.begin_nested()
+        try:
+            update = job.sql.update_known() if job.whole else None
             if update is not None:
-                written += self._in.run(update, **span)
-        return written
+                written = self._in.run(update, **batch)
+            known = written
+            if job.new and (known == job.whole or not links):
+                written += self._in.run(job.sql.insert_new(), **batch)
+            if known < job.whole and not links:
+                written += self._in.run(job.sql.insert(), **ALL)
+        except sa.exc.DBAPIError as error:
+            if self._in.server.cause(error) not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
+                raise
+            written = 0
+        if written < job.whole + job.new:
+            savepoint.rollback()
+            return False
+        savepoint.commit()
+        self._in.written += written
+        return True
 
     def _write_range(self, job: Job, span: Mapping[str, int], *, vacate: bool) -> int:
         if vacate:
             for statement in job.sql.vacate(with_deletes=bool(job.left)):
                 self._in.run(statement, **span)
-        written = self._update(job, span)
+        written = 0
+        for number in range(len(job.plan.sets) if job.has_partial else 1):
+            update = job.sql.update(number)
+            if update is not None:
+                written += self._in.run(update, **span)
         # Each staged row is found at most once: where all were, none is missing.
         if job.has_partial or job.is_held or written < job.new + job.whole:
             written += self._in.run(job.sql.insert(), **span)
