@@ -12,9 +12,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply.fields import Fields
+from apply.fields import NATIVE, Fields
 from apply.own import name_type
 from schemas.kinds import Kind
+from schemas.native import load
 from schemas.table import Table
 
 ORDINAL, SET, HOLD = "hw_ordinal", "hw_set", "hw_hold"
@@ -127,6 +128,24 @@ class Plan:
                 kind = link.parent.c[link.parent_identity].type
                 table.append_column(sa.Column(link.identity, kind))
         return table
+
+    @cached_property
+    def staged_names(self) -> list[str]:
+        """The columns that are staged, in order; of a translated one, the source's key."""
+        links = self.translated
+        names = [links[t.name].source_key if t.name in links else t.name for t in self.taken]
+        return [ORDINAL, SET, *names]
+
+    @cached_property
+    def stager(self) -> Any:
+        """The compiled maker of staged lines (native/src/stage.rs), or None without it."""
+        native = load()
+        if native is None:
+            return None
+        forms = [
+            (t.name, "key" if t.name in self.translated else NATIVE[t.fields]) for t in self.taken
+        ]
+        return native.Stager([(name, form, name in self.identity) for name, form in forms])
 
     @cached_property
     def keys(self) -> sa.Table:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from apply import fields
-from apply.plan import NEW, ORDINAL, SET
+from apply.plan import NEW
 from apply.transaction import Job, Transaction
 from schemas.codec import after_of
 from schemas.errors import Poison
@@ -19,29 +19,48 @@ def staged(transaction: Transaction, job: Job) -> fields.Lines:
     """The lines of the job's upserts; counts them in `job`. Raises Poison for a row without
     identity, or with a value that cannot be sent.
     """
-    rows, merged, upserts = job.rows, job.folded.merged, job.folded.upserts
-    ordinals, sets = [rows.ordinals[i] for i in upserts], _new(job)
+    sets = _new(job)
+    lines = None if job.rows.partial else _in_one_call(job, sets)
+    if lines is None:
+        lines, sets = _by_columns(transaction, job, sets)
+    job.new, job.whole, job.has_partial = sets.count(NEW), sets.count(0), max(sets) > 0
+    return lines
+
+
+def _in_one_call(job: Job, sets: list[int]) -> fields.Lines | None:
+    plan, rows, upserts = job.plan, job.rows, job.folded.upserts
+    if plan.stager is None:
+        return None
+    ordinals = [rows.ordinals[i] for i in upserts]
+    try:
+        data = plan.stager.lines(rows.values, upserts, ordinals, sets)
+    except ValueError:
+        return None
+    return fields.Lines(plan.staged_names, data, len(upserts))
+
+
+def _by_columns(
+    transaction: Transaction, job: Job, sets: list[int]
+) -> tuple[fields.Lines, list[int]]:
+    rows, plan, upserts = job.rows, job.plan, job.folded.upserts
+    merged, ordinals = job.folded.merged, [rows.ordinals[i] for i in upserts]
     images = [merged.get(i) or after_of(rows.values[i]) for i in upserts]
     _refuse_nameless(transaction, job, images)
     if rows.partial:
-        names = job.plan.by_name.keys()
-        found = [job.plan.set_of(frozenset(names & image.keys())) for image in images]
-        job.has_partial = any(found)
+        names = plan.by_name.keys()
+        found = [plan.set_of(frozenset(names & image.keys())) for image in images]
         sets = [number or new for number, new in zip(found, sets, strict=True)]
-    job.new, job.whole = sets.count(NEW), sets.count(0)
-    columns = {ORDINAL: fields.plain(ordinals), SET: fields.plain(sets)}
-    for taken in job.plan.taken:
+    columns = [fields.plain(ordinals), fields.plain(sets)]
+    for taken in plan.taken:
         values = [image.get(taken.name) for image in images]
-        link = job.plan.translated.get(taken.name)
-        if link is not None:
-            keys = [None if v is None else str(v) for v in values]
-            columns[link.source_key] = fields.text(keys)
+        if taken.name in plan.translated:
+            columns.append(fields.text([None if v is None else str(v) for v in values]))
             continue
         try:
-            columns[taken.name] = taken.fields(values)
+            columns.append(taken.fields(values))
         except fields.Unsendable as error:
-            raise transaction.unfit(job.plan, taken.name, ordinals[error.row]) from error
-    return fields.lines(columns)
+            raise transaction.unfit(plan, taken.name, ordinals[error.row]) from error
+    return fields.lines(dict(zip(plan.staged_names, columns, strict=True))), sets
 
 
 def _new(job: Job) -> list[int]:

@@ -62,3 +62,11 @@ class TupleEncoder:
         keys: list[bytes],
         values: list[bytes],
     ) -> tuple[int, int, bool]: ...
+
+class Stager:
+    """Lines of a staging table: apply/staging.py. Raises ValueError for rows that it leaves."""
+
+    def __new__(cls, columns: Sequence[tuple[str, str, bool]]) -> Stager: ...
+    def lines(
+        self, values: list[bytes], at: Sequence[int], ordinals: Sequence[int], sets: Sequence[int]
+    ) -> bytes: ...

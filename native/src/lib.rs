@@ -5,9 +5,11 @@
 
 mod binlog;
 mod cursor;
+mod image;
 mod json;
 mod pgoutput;
 mod rows;
+mod stage;
 
 use pyo3::prelude::*;
 
@@ -17,8 +19,10 @@ mod headwater_native {
     use super::binlog::ImageDecoder;
     #[pymodule_export]
     use super::pgoutput::TupleEncoder;
+    #[pymodule_export]
+    use super::stage::Stager;
 
     /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
     #[pymodule_export]
-    const INTERFACE: u32 = 1;
+    const INTERFACE: u32 = 2;
 }
