@@ -18,11 +18,11 @@ from capture.mysql_checks import check
 from capture.mysql_chunk import read_chunk
 from capture.mysql_connection import connect, dump_settings, translated
 from capture.mysql_position import Flavour, detect
-from capture.mysql_resync import Resync
 from capture.mysql_stream import BEAT_S, BinlogStream
 from capture.mysql_tables import Descriptions, catalog_table
+from capture.resync import Resync
 from capture.source import Chunk
-from schemas.change import Commit, Piece, Position, Stamp
+from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.errors import HeadwaterError
 from schemas.finding import Finding
 from schemas.selection import Selection
@@ -73,8 +73,10 @@ class MySQLSource:
                 self._detected = detect(cursor)
         return self._detected
 
-    def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
-        """See capture/source.py."""
+    def stream(
+        self, after: Position | None, stamp: Stamp, progress: Progress | None = None
+    ) -> Iterator[Piece]:
+        """See capture/source.py; the binlog has the statements that make a table another one."""
         flavour = self._flavour
         with self._cursor() as cursor:
             if after is None:

@@ -17,9 +17,9 @@ from capture.binlog_packets import Packets, ServerError
 from capture.mysql_batch import Batch, Mark, Origin
 from capture.mysql_connection import explained
 from capture.mysql_position import Tracker
-from capture.mysql_resync import Resync
 from capture.mysql_statements import Meaning, Verdict, judge
 from capture.mysql_tables import Described, Descriptions
+from capture.resync import Resync
 from schemas.change import Commit, Piece, Stamp
 from schemas.codec import quote
 from schemas.errors import Operator, Transient, Unsupported

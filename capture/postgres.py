@@ -6,24 +6,27 @@ postgres_catalog (descriptions), postgres_chunk, postgres_checks, postgres_prepa
 """
 
 import re
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import suppress
 from typing import Any
 
 from capture import (
     pgoutput,
+    postgres_catalog,
     postgres_checks,
     postgres_chunk,
     postgres_prepare,
     postgres_slot,
     postgres_tables,
 )
+from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
 from capture.postgres_session import Session, conninfo
 from capture.postgres_stream import Assembler, follow
 from capture.postgres_wal import Wal
+from capture.resync import Resync
 from capture.source import Chunk
-from schemas.change import Commit, Piece, Position, Stamp
+from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.errors import HeadwaterError, Misconfigured
 from schemas.finding import Finding
 from schemas.selection import Selection
@@ -46,12 +49,15 @@ class PostgresSource:
         batch_rows: int = 10_000,
         batch_bytes: int = 8 << 20,
         auto_prepare: bool = False,
+        copied_anew: Collection[str] = (),
         connect: Callable[[str, str], Wal] = Wal,
     ) -> None:
         """slot, publication: `headwater_<name>` by default, in the letters PostgreSQL allows.
 
-        auto_prepare: a stream that starts anew prepares first. connect: for tests of what the
-        connection does.
+        auto_prepare: a stream that starts anew prepares first. copied_anew: full names of tables
+        that are copied while this streams: what the log does not show of them (they were renamed,
+        or made anew) is a truncate then, not an error. connect: for tests of what the connection
+        does.
         """
         self.name = name
         own = re.sub(r"[^a-z0-9_]", "_", f"headwater_{name}".lower())[:63]
@@ -66,12 +72,15 @@ class PostgresSource:
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._auto_prepare, self._connect = auto_prepare, connect
         self._session = Session(url, name)
+        self._resync = Resync(name, copied_anew, lambda: postgres_catalog.tables(self._session))
         self._server: postgres_slot.Server | None = None
         self._wal: Wal | None = None
         self._assembler: Assembler | None = None
         self._expected = 0
 
-    def stream(self, after: Position | None, stamp: Stamp) -> Generator[Piece, None, None]:
+    def stream(
+        self, after: Position | None, stamp: Stamp, progress: Progress | None = None
+    ) -> Generator[Piece, None, None]:
         """See Source.stream. `after=None` starts at the slot's own place, where prepare made it.
 
         A slot that another process reads is Transient: after a kill its sender may live for a
@@ -87,6 +96,8 @@ class PostgresSource:
                 f"found no publication {self._publication}",
                 hint="run headwater prepare for this source",
             )
+        relations = Relations(self._selection, self._resync, {} if progress is None else progress)
+        self._look(relations)
         # Before the slot is taken: a slot still held then counts as a stream that broke off.
         yield Piece(
             run=stamp.draw(), commit=Commit(position=server.position(start), committed_at=None)
@@ -108,12 +119,13 @@ class PostgresSource:
                 recent_xid=server.recent_xid,
                 position=server.position,
                 relation=relation,
+                relations=relations,
                 answer=wal.answer,
                 batch_rows=self._batch_rows,
                 batch_bytes=self._batch_bytes,
             )
             self._assembler.await_place(self._expected)
-            yield from follow(wal, self._assembler)
+            yield from follow(wal, self._assembler, look=lambda: self._look(relations))
         finally:
             self._release(wal)
 
@@ -178,6 +190,11 @@ class PostgresSource:
             for statement in statements:
                 self._session.query(statement)
         return statements
+
+    def _look(self, relations: Relations) -> None:
+        """Compare the catalog with what the log knows; what differs counts at the log's end."""
+        catalog = postgres_catalog.names(self._session)
+        relations.look(catalog, lambda: postgres_slot.lsn_of(self.now()[0]))
 
     def _expect(self, position: Position) -> None:
         """Make the stream pass `position` at once, however idle the server is."""

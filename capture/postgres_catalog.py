@@ -128,6 +128,11 @@ def tables(session: Session) -> list[Relation]:
     return _filled(session, session.query(_RELATIONS + _TABLES))
 
 
+def names(session: Session) -> dict[int, tuple[str, str]]:
+    """Schema and name of every table of the database, partitioned ones as a whole, by oid."""
+    return {row[0]: (row[1], row[2]) for row in session.query(_RELATIONS + _TABLES)}
+
+
 def by_oid(session: Session, oids: Iterable[int]) -> dict[int, Relation]:
     """The relations that still exist, by their oid."""
     rows = session.query(_RELATIONS + "WHERE c.oid = ANY(%s::oid[])", list(oids))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from capture import pgoutput
 from capture.pgoutput import KIND_AT, RELATION_AT, ROW_AT
+from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
 from schemas.change import Commit, Piece, Position, Rows, Stamp, Truncate
 from schemas.codec import Envelope
@@ -21,6 +22,9 @@ from schemas.errors import Unsupported
 PIECE_BYTES = 2 << 20
 BEAT_S = 1.0
 """At least so often something is yielded, and the server is asked how far it has read."""
+
+LOOK_S = 10.0
+"""How often the catalog is asked whether the tables are still the same ones."""
 
 _ROW_KINDS = frozenset((pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE))
 _NO_TIME = 0
@@ -47,6 +51,7 @@ class Assembler:
         recent_xid: int,
         position: Callable[[int], Position],
         relation: Callable[[pgoutput.Relation], RelationRows | None],
+        relations: Relations,
         answer: Callable[[pgoutput.Keepalive], None],
         batch_rows: int,
         batch_bytes: int,
@@ -57,11 +62,13 @@ class Assembler:
         self._source, self._stamp, self._after = source, stamp, after
         self._xid = recent_xid
         self._position_of, self._describe, self._answer = position, relation, answer
+        self._known = relations
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._at = after
         self._awaited = 0
         self._relations: dict[bytes, RelationRows | None] = {}
         self._sent: dict[bytes, bytes] = {}
+        self._unheard: dict[bytes, pgoutput.Relation] = {}
         self._open = False
         self._skipping = False
         self._place = ""
@@ -110,6 +117,7 @@ class Assembler:
     def cut(self) -> Piece:
         """The end of the batch at the position reached; between transactions only."""
         assert not self._open
+        self._empty(self._known.passed(self._at))
         if self._awaited <= self._at:
             self._awaited = 0
         piece = self._piece(
@@ -198,23 +206,38 @@ class Assembler:
         """Learn a layout; the same layout sent again (after a reconnect, a VACUUM) is no news."""
         oid, content = message[RELATION_AT:ROW_AT], message[RELATION_AT:]
         if self._sent.get(oid) != content:
-            self._relations[oid] = self._describe(pgoutput.relation(message))
-            self._sent[oid] = content
+            relation = pgoutput.relation(message)
+            self._relations[oid] = self._describe(relation)
+            self._sent[oid], self._unheard[oid] = content, relation
+
+    def _hear(self, oid: bytes) -> None:
+        """What the relation is called, at its first row: rows that are skipped are of names that
+        may be out of date.
+        """
+        relation = self._unheard.pop(oid, None)
+        if relation is not None:
+            self._empty(self._known.called(relation.oid, relation.schema, relation.name))
+
+    def _empty(self, tables: Iterable[str]) -> None:
+        for name in tables:
+            self._drawn()
+            self._truncates.append(Truncate(table=name, ordinal=self._ordinal))
+            self._ordinal += 1
 
     def _truncate(self, message: bytes) -> None:
         if self._skipping:
             return
-        for oid in pgoutput.truncated(message):
-            relation = self._relations[pgoutput.SIZE.pack(oid)]
+        for oid in map(pgoutput.SIZE.pack, pgoutput.truncated(message)):
+            self._hear(oid)
+            relation = self._relations[oid]
             if relation is not None:
-                self._drawn()
-                name = relation.table.full_name
-                self._truncates.append(Truncate(table=name, ordinal=self._ordinal))
-                self._ordinal += 1
+                self._empty([relation.table.full_name])
 
     def _encode(self, oid: bytes, messages: list[bytes]) -> None:
         if not messages or self._skipping:
             return
+        if oid in self._unheard:
+            self._hear(oid)
         relation = self._relations[oid]
         if relation is None:
             return
@@ -250,15 +273,21 @@ class Assembler:
         return envelope
 
 
-def follow(wal: Messages, assembler: Assembler) -> Iterator[Piece]:
+def follow(
+    wal: Messages, assembler: Assembler, *, look: Callable[[], None] = lambda: None
+) -> Iterator[Piece]:
     """Give out what arrives, for ever: a full batch, what there is when nothing more waits, and
-    once a second in any case.
+    once a second in any case. look: called now and then.
     """
     beat_at = monotonic() + BEAT_S
+    look_at = monotonic() + LOOK_S
     while True:
         messages = wal.poll()
         yield from assembler.feed(messages)
         now = monotonic()
+        if now >= look_at:
+            look_at = now + LOOK_S
+            look()
         if now >= beat_at:
             beat_at = now + BEAT_S
             # Asked for, because the server volunteers no position while it skips other tables' WAL.

@@ -45,8 +45,10 @@ def with_first_copies(
     progress names.
     """
     tables = parents_first(source.describe())
-    progress = _unfinished(opened.progress or _begin(wanted), tables)
-    pieces = source.stream(opened.position, opened.stamp)
+    known = opened.progress
+    is_begun = any(state["what"] != "none" for state in known.values())
+    progress = _unfinished(known if is_begun else known | _begin(wanted, known), tables)
+    pieces = source.stream(opened.position, opened.stamp, progress)
     if opened.position is None:
         # The starting position becomes durable first: after a crash nothing is lost between it and
         # the copies.
@@ -74,9 +76,9 @@ def parents_first(tables: Sequence[Table]) -> list[Table]:
     return list(ordered.values())
 
 
-def _begin(wanted: Mapping[str, Copy]) -> Progress:
+def _begin(wanted: Mapping[str, Copy], known: Progress) -> Progress:
     return {
-        name: {"what": what, "after": None, "done": False}
+        name: {**known.get(name, {}), "what": what, "after": None, "done": False}
         for name, what in wanted.items()
         if what != "none"
     }
@@ -109,7 +111,8 @@ class _RowCopy:
     ) -> None:
         self._source, self._stamp, self._chunk_rows = source, stamp, chunk_rows
         self._tables = {t.full_name: t for t in tables}
-        self._progress, self._is_told = progress, not progress
+        self._progress = progress
+        self._told: Progress = {}
         self._queue = self._due()
         self._chunk: Chunk | None = None
         self._touched: set[bytes] = set()
@@ -122,12 +125,9 @@ class _RowCopy:
         for piece in pieces:
             if self._queue:
                 self._note(piece)
-            yield self._told(piece)
-            if not self._queue:
-                break
+            yield self._with_progress(piece)
             while piece.commit and self._queue and self._is_ready(piece.commit.position):
                 yield self._place(piece.commit.position)
-        yield from pieces
 
     def _note(self, piece: Piece) -> None:
         """Remember what the stream did to the chunk that waits for its place."""
@@ -146,14 +146,17 @@ class _RowCopy:
             self._stale |= rows.partial and not self._touched.isdisjoint(self._chunk.keys)
             self._stale |= not _is_alike(rows.table, self._chunk.table)
 
-    def _told(self, piece: Piece) -> Piece:
+    def _with_progress(self, piece: Piece) -> Piece:
         """The piece, with the progress if the log does not have it: which copies begin must be as
         durable as what the stream gives meanwhile.
         """
-        if piece.commit is None or self._is_told:
+        if piece.commit is None or self._told == self._progress:
             return piece
-        self._is_told = True
-        return replace(piece, commit=replace(piece.commit, progress=dict(self._progress)))
+        return replace(piece, commit=replace(piece.commit, progress=self._tell()))
+
+    def _tell(self) -> Progress:
+        self._told = dict(self._progress)
+        return self._told
 
     def _begin_anew(self, truncated: set[str]) -> None:
         """Begin the copies of truncated tables again, those done too: the rows that are there now
@@ -166,7 +169,7 @@ class _RowCopy:
             self._progress[name] = {**self._progress[name], "after": None, "done": False}
         self._tables |= {t.full_name: t for t in self._source.describe()}
         self._queue, self._chunk = self._due(), None
-        self._rereads, self._is_told = 0, False
+        self._rereads = 0
 
     def _due(self) -> list[Table]:
         return [t for t in parents_first(list(self._tables.values())) if _is_due(self._progress, t)]
@@ -232,7 +235,7 @@ class _RowCopy:
         self._chunk, self._rereads = None, 0
         run = self._stamp.draw()
         rows = _encode(self._source, chunk, self._stamp.epoch, run, self._touched)
-        commit = Commit(position=position, committed_at=None, progress=dict(self._progress))
+        commit = Commit(position=position, committed_at=None, progress=self._tell())
         return Piece(run=run, rows=(rows,) if len(rows) else (), commit=commit)
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from schemas.change import Piece, Position, Stamp
+from schemas.change import Piece, Position, Progress, Stamp
 from schemas.codec import Wire
 from schemas.finding import Finding
 from schemas.table import Table
@@ -42,7 +42,9 @@ class Source(Protocol):
         """The server's family as envelopes name it; known after the first connection at latest."""
         ...
 
-    def stream(self, after: Position | None, stamp: Stamp) -> Iterator[Piece]:
+    def stream(
+        self, after: Position | None, stamp: Stamp, progress: Progress | None = None
+    ) -> Iterator[Piece]:
         """Give every committed change of the selected tables after `after`, in commit order.
 
         A batch (all pieces up to one with a commit) is cut at a source commit once it holds
@@ -52,6 +54,10 @@ class Source(Protocol):
         is then an empty commit at the starting position. Raises SourceLost when the source cannot
         continue exactly there; Transient when the connection goes. Never reconnects. Closing the
         iterator closes the connection.
+
+        progress: the first copies' state at `after`. A source that must know a table again by more
+        than its name keeps that there ("oid"): as it stands when a commit is given out, it belongs
+        to that commit.
         """
         ...
 

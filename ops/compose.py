@@ -71,6 +71,7 @@ def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> 
     common: dict[str, Any] = {
         "batch_rows": settings.batch_rows,
         "batch_bytes": settings.batch_bytes,
+        "copied_anew": copied_anew,
     }
     if settings.family == "mysql":
         from capture.mysql import MySQLSource
@@ -81,7 +82,6 @@ def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> 
             settings.selection,
             server_id=settings.server_id,
             accept_cascades=settings.cascades == "accept",
-            copied_anew=copied_anew,
             **common,
         )
     from capture.postgres import PostgresSource

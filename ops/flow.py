@@ -80,7 +80,8 @@ def run_capture(
     def restarted(opened: Opened) -> Opened:
         """A copy starts anew until the log holds that it did; later attempts go on with it."""
         fresh: Progress = {
-            t: {"what": "rows", "after": None, "done": False} for t in again - started
+            t: {**opened.progress.get(t, {}), "what": "rows", "after": None, "done": False}
+            for t in again - started
         }
         return opened._replace(progress={**opened.progress, **fresh}) if fresh else opened
 

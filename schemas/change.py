@@ -21,7 +21,9 @@ Offset = NewType("Offset", str)
 """A place in a log just after one accepted commit record; names the log's incarnation too."""
 
 Progress = dict[str, Any]
-"""First copies by table full name: {"public.users": {"after": <json> | null, "done": bool}}."""
+"""First copies by table full name: {"public.users": {"what": "rows" | "identities" | "none",
+"after": <json> | null, "done": bool}}, and "oid" where the source keeps one (Source.stream).
+"""
 
 
 @dataclass(slots=True)

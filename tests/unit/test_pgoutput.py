@@ -7,12 +7,15 @@ import pytest
 from capture import pgoutput
 from capture.pgoutput import Relation, RelationColumn
 from capture.postgres_chunk import sees
+from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
 from capture.postgres_stream import PIECE_BYTES, Assembler
+from capture.resync import Resync
 from schemas.change import Piece, Position, Stamp
 from schemas.codec import parse, stamp_of
 from schemas.errors import Poison, Unsupported
 from schemas.kinds import Kind
+from schemas.selection import Selection
 from schemas.table import Column, Table
 
 RELATION = Relation(
@@ -103,6 +106,7 @@ def assembler(answers: Answers | None = None, *, after: int = 100, **sizes: int)
         recent_xid=(5 << 32) + 10,
         position=lambda lsn: Position(str(lsn)),
         relation=described,
+        relations=Relations(Selection(), Resync("shop", (), list), {}),
         answer=(answers if answers is not None else Answers()).append,
         batch_rows=sizes.get("batch_rows", 1000),
         batch_bytes=sizes.get("batch_bytes", 1 << 30),

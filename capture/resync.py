@@ -1,11 +1,21 @@
-"""What a statement took from tables without a word in the rows of the binlog, and who brings it
-back: the first copies of `headwater snapshot`, for the tables that it was asked to copy.
+"""What a statement took from tables without a word in the rows of the source's log, and who brings
+it back: the first copies of `headwater snapshot`, for the tables that it was asked to copy.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from typing import Protocol
 
-from capture.mysql_catalog import CatalogTable
 from schemas.errors import Operator
+from schemas.table import ForeignKey
+
+
+class CatalogTable(Protocol):
+    """A table as a source's catalog has it now."""
+
+    @property
+    def full_name(self) -> str: ...
+    @property
+    def foreign_keys(self) -> Sequence[ForeignKey]: ...
 
 
 class Resync:
