@@ -20,6 +20,7 @@ from capture.mysql_connection import connect, dump_settings, translated
 from capture.mysql_position import Flavour, detect
 from capture.mysql_stream import BEAT_S, BinlogStream
 from capture.mysql_tables import Descriptions, catalog_table
+from capture.renames import Renames
 from capture.resync import Resync
 from capture.source import Chunk
 from schemas.change import Commit, Piece, Position, Progress, Stamp
@@ -84,9 +85,11 @@ class MySQLSource:
             else:
                 start = after
                 flavour.verify(cursor, after)
+        catalog = self._catalog()
+        schemas = {t.schema for t in catalog} | self._selection_schemas()
+        renames = Renames({t.full_name: self._taken(t) for t in catalog})
         if after is None:
             yield Piece(run=stamp.draw(), commit=Commit(position=start, committed_at=None))
-        schemas = {t.schema for t in self._catalog()} | self._selection_schemas()
         reader = BinLogStreamReader(
             dump_settings(self._url),
             self._server_id,
@@ -103,7 +106,9 @@ class MySQLSource:
             yield from BinlogStream(
                 Packets(reader._stream_connection._sock),
                 flavour.tracker(start),
-                Descriptions(self._look_up, flavour.family, self._selection, charsets, schemas),
+                Descriptions(
+                    self._look_up, flavour.family, self._selection, charsets, schemas, renames
+                ),
                 self._resync,
                 connector=flavour.family,
                 source=self.name,
@@ -173,6 +178,11 @@ class MySQLSource:
 
     def _catalog(self, only: tuple[str, str] | None = None) -> list[CatalogTable]:
         return read_catalog(self._query, self.connector, self._selection.wants, only)
+
+    def _taken(self, table: CatalogTable) -> list[str]:
+        """The columns that leave the source."""
+        names = [c.name for c in table.columns if not c.generated]
+        return [n for n in names if self._selection.wants_column(table.schema, table.name, n)]
 
     def _selection_schemas(self) -> set[str]:
         """Schemas that the selection names: their tables may be gone from the catalog already."""

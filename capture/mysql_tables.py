@@ -16,6 +16,7 @@ from capture.binlog_native import NativeDecoder
 from capture.binlog_rows import Decoder, RowDecoder
 from capture.binlog_table import MapColumn, TableMap
 from capture.mysql_catalog import CatalogColumn, CatalogTable
+from capture.renames import Renames
 from schemas.errors import Misconfigured, Unsupported
 from schemas.kinds import Kind
 from schemas.native import load
@@ -181,8 +182,9 @@ class Descriptions:
         selection: Selection,
         charsets: Charsets,
         schemas: Iterable[str],
+        renames: Renames,
     ) -> None:
-        self._schemas = set(schemas)
+        self._schemas, self._renames = set(schemas), renames
         self._look_up, self._family = look_up, family
         self._selection, self._charsets = selection, charsets
         self._known: dict[bytes, Described] = {}
@@ -199,6 +201,7 @@ class Descriptions:
             except Misconfigured as error:
                 raise Misconfigured(f"{error} (in the binlog)", hint=error.hint) from error
             self._known[content] = one
+            self._renames.described(one.table.full_name, one.table.by_name)
             self._schemas.add(found.schema)
         name = one.table.full_name
         last = self._last.get(name)

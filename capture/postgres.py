@@ -98,11 +98,11 @@ class PostgresSource:
             )
         relations = Relations(self._selection, self._resync, {} if progress is None else progress)
         self._look(relations)
+        describer = postgres_tables.Describer(self._session, self._selection)
         # Before the slot is taken: a slot still held then counts as a stream that broke off.
         yield Piece(
             run=stamp.draw(), commit=Commit(position=server.position(start), committed_at=None)
         )
-        describer = postgres_tables.Describer(self._session, self._selection)
 
         def relation(message: pgoutput.Relation) -> RelationRows | None:
             found = describer.described(message)

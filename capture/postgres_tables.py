@@ -14,6 +14,7 @@ from capture import pgoutput, postgres_catalog
 from capture.postgres_catalog import CatalogColumn
 from capture.postgres_kinds import kind_of
 from capture.postgres_session import Session
+from capture.renames import Renames
 from schemas.errors import Unsupported
 from schemas.selection import Selection
 from schemas.table import Column, Table
@@ -99,6 +100,8 @@ class Describer:
         self._session = session
         self._selection = selection
         self._last: dict[int, dict[str, CatalogColumn]] = {}
+        tables = [r for r in postgres_catalog.tables(session) if selection.wants(r.schema, r.name)]
+        self._renames = Renames({r.full_name: self._taken(r) for r in tables})
 
     def described(self, relation: pgoutput.Relation) -> Described | None:
         """The description of a Relation message; None for a table that is not selected."""
@@ -117,7 +120,14 @@ class Describer:
             )
         last.update(known)
         keys = now or _from_flags(relation)
-        return describe(self._selection, relation.schema, relation.name, layout, known, keys)
+        found = describe(self._selection, relation.schema, relation.name, layout, known, keys)
+        self._renames.described(found.table.full_name, found.table.by_name)
+        return found
+
+    def _taken(self, relation: postgres_catalog.Relation) -> list[str]:
+        """The columns that leave the source."""
+        names = [n for n, c in relation.columns.items() if not c.generated]
+        return [n for n in names if self._selection.wants_column(relation.schema, relation.name, n)]
 
     def _matched(
         self,
