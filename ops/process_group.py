@@ -52,7 +52,9 @@ def run_together(commands: Mapping[str, list[str]], signals: Signals) -> int:
     ended = [name for name, child in children.items() if child.poll() is not None]
     codes = [_code(children[name].returncode) for name in ended]
     _stop(list(children.values()))
-    codes += [_code(child.returncode) for name, child in children.items() if name not in ended]
+    # One that was asked before it listens ends by the signal itself: as stopped as the others.
+    asked = [child.returncode for name, child in children.items() if name not in ended]
+    codes += [_code(code) for code in asked if code != -signal.SIGTERM]
     for name in ended:
         log.info("ended", process=name, exit_code=_code(children[name].returncode))
     return next(filter(None, codes), stopped.exit_code if stopped else 0)

@@ -130,6 +130,13 @@ def test_when_one_process_fails_the_rest_stop_and_its_code_is_the_groups() -> No
     assert code == 78
 
 
+def test_a_process_that_is_stopped_before_it_listens_is_stopped_as_well() -> None:
+    """H143: while it still imports, SIGTERM ends it by itself."""
+    asks = "import os, signal; os.kill(os.getppid(), signal.SIGTERM); signal.pause()"
+    with listening() as signals:
+        assert run_together({"a": python(asks)}, signals) == 0
+
+
 def test_a_killed_process_ends_the_group_with_the_shells_code() -> None:
     dies = "import os; os.kill(os.getpid(), 9)"
     assert run_together({"a": python(dies)}, Signals()) == 137
