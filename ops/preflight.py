@@ -4,6 +4,7 @@ Invariant: nothing is written here; what is refused ends the start as one error 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from ops.compose import opened_source, opened_target, source_config, target_config
 from ops.config import Config
@@ -17,7 +18,8 @@ def check_source(config: Config, name: str) -> tuple[list[Finding], list[Table]]
     with opened_source(config, name) as source:
         findings = source.check()
         try:
-            return findings, list(source.describe())
+            tables = list(source.describe())
+            return findings + _idle_patterns(config.sources[name].include, tables), tables
         except Operator as error:
             # Most sources' own checks say the same in more detail.
             return findings or [_finding(name, error)], []
@@ -57,6 +59,21 @@ def refuse(findings: Mapping[str, Sequence[Finding]]) -> None:
     listed = "; ".join(f"{name}: {f.where} {f.problem}" for name, f in refused)
     fixes = "; ".join(dict.fromkeys(f.fix for _, f in refused))
     raise Misconfigured(f"refused to start: {listed}", hint=fixes)
+
+
+def _idle_patterns(include: Sequence[str], tables: Sequence[Table]) -> list[Finding]:
+    """A warning for each pattern by which no table is captured: often a misspelt name."""
+    names = [t.full_name for t in tables]
+    return [
+        Finding(
+            where=f'include "{pattern}"',
+            problem="matches no table that is captured",
+            fix="write it as schema.table (MySQL: database.table), or make the table",
+            refused=False,
+        )
+        for pattern in include
+        if not any(fnmatchcase(n, pattern) for n in names)
+    ]
 
 
 def _finding(name: str, error: HeadwaterError) -> Finding:

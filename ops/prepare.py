@@ -6,6 +6,7 @@ slot made anew would hide that changes are missing.
 
 from collections.abc import Mapping, Sequence
 
+from ops import journal
 from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
 from ops.preflight import check_source, check_target, refuse
@@ -45,7 +46,7 @@ def make_ready(
 ) -> Mapping[str, Sequence[Table]]:
     """Check everything, then set up what may be; the sources' tables by source name.
 
-    Raises Misconfigured with all refusals before anything is changed anywhere.
+    Raises Misconfigured with all refusals before anything is changed anywhere; warnings are said.
     """
     findings: dict[str, list[Finding]] = {}
     tables: dict[str, list[Table]] = {}
@@ -64,6 +65,15 @@ def make_ready(
         its_source = target_config(config, name).source
         findings[name] = check_target(config, name, tables.get(its_source, []))
     refuse(findings)
+    for name, found in findings.items():
+        for finding in found:
+            journal.get().warning(
+                "preflight",
+                name=name,
+                where=finding.where,
+                problem=finding.problem,
+                fix=finding.fix,
+            )
     prepare_all(config, fresh, ())
     for name in targets:
         with opened_target(config, name) as target:
