@@ -13,8 +13,9 @@ import structlog
 
 from capture.resync import Resync
 from schemas.change import Progress
-from schemas.errors import Unsupported
+from schemas.errors import Operator, Unsupported
 from schemas.selection import Selection
+from schemas.table import Table
 
 log = structlog.get_logger()
 
@@ -81,6 +82,12 @@ class Relations:
         self._names.pop(oid, None)
         self._learn(oid, schema, name)
         return emptied
+
+    def unreadable(self, table: Table, problem: Operator) -> list[str]:
+        """The tables that lost their rows because this one's could not be read; raises `problem`
+        where they are not being copied anew.
+        """
+        return self._resync.emptied([(table.schema, table.name)], problem)
 
     def _is_news(self, oid: int, name: tuple[str, str]) -> bool:
         full_name = ".".join(name)

@@ -161,7 +161,7 @@ class RelationRows:
         try:
             rows.keys.append(self._key(row))
         except LookupError:
-            raise self._no_identity() from None
+            raise (self._no_old_identity() if op == "d" else self._no_identity()) from None
         rows.ops.append(op)
         rows.ordinals.append(ordinal)
         rows.values.append(value)
@@ -173,6 +173,14 @@ class RelationRows:
                 f"{', '.join(self.table.identity)}",
                 hint="run headwater prepare for this source, then copy the table again",
             )
+
+    def _no_old_identity(self) -> Operator:
+        return Operator(
+            f"found a row of {self.table.full_name} deleted, or given another identity, whose old "
+            f"{', '.join(self.table.identity)} is not in the log: a partition's replica identity "
+            "lacks it, or it is null",
+            hint="run headwater prepare for this source, then copy the table again",
+        )
 
     def _no_identity(self) -> Poison:
         return Poison(

@@ -17,7 +17,7 @@ from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
 from schemas.change import Commit, Piece, Position, Rows, Stamp, Truncate
 from schemas.codec import Envelope
-from schemas.errors import Unsupported
+from schemas.errors import Operator, Unsupported
 
 PIECE_BYTES = 2 << 20
 BEAT_S = 1.0
@@ -254,6 +254,10 @@ class Assembler:
                 f"could not read a row of {relation.table.full_name}",
                 hint="check the database's encoding; exclude the table or the column",
             ) from error
+        except Operator as error:
+            for values in (rows.ops, rows.ordinals, rows.keys, rows.values):
+                del values[first:]
+            self._empty(self._known.unreadable(relation.table, error))
         size = sum(map(len, rows.values[first:])) + sum(map(len, rows.keys[first:]))
         self._piece_bytes += size
         self._batch_size += size

@@ -11,7 +11,7 @@ import pytest
 from capture import postgres_stream
 from capture.snapshot import with_first_copies
 from schemas.change import Progress
-from schemas.errors import Unsupported
+from schemas.errors import Operator, Unsupported
 from tests.conformance.resyncing import (
     NAME,
     TABLE,
@@ -123,6 +123,36 @@ def test_what_keeps_a_table_the_same_one_stops_nothing(database: Database) -> No
     database.execute("cluster t using t_pkey")
     database.execute("truncate t; insert into t values (6, 'k6', 60, 1)")
     capture(database, store)
+    assert_equal(database, store, "t")
+
+
+UNREADABLE = {
+    "replica identity": "alter table t replica identity default; delete from t where id = 2;"
+    " update t set n = 5 where id = 1",
+    "a partition made later": "create table t_late partition of t for values from (100) to (200);"
+    " insert into t values (100, 'k100', 1), (101, 'k101', 2); delete from t where id = 100",
+}
+
+
+@pytest.mark.parametrize("how", UNREADABLE)
+def test_rows_that_do_not_say_which_they_were_are_copied_anew(database: Database, how: str) -> None:
+    """The WAL stays as it was written: a replica identity set afterwards helps the rows to come."""
+    store = MemoryStore()
+    database.execute(
+        "drop table t; create table t (id int, sync_id varchar(40) not null, n int,"
+        " primary key (id)) partition by range (id);"
+        " create table t_1 partition of t for values from (0) to (100)"
+        if "partition" in how
+        else "select 1"
+    )
+    insert(database, "t", *range(1, 8))
+    capture(database, store, again=("t",))
+    database.execute(UNREADABLE[how])
+    with pytest.raises(Operator, match=r"replica identity.* lacks") as caught:
+        capture(database, store)
+    assert "headwater prepare" in caught.value.hint
+    assert f"headwater snapshot {NAME} public.t" in caught.value.hint
+    capture(database, store, again=("t",))
     assert_equal(database, store, "t")
 
 
