@@ -160,8 +160,9 @@ class Writing:
                 raise Poison(
                     f"found no parent in {link.parent_name} for {plan.name}.{link.column} "
                     f"{self._in.at(row.ordinal)}",
-                    hint=f"copy {link.parent_name}, or its identities, into the log first: the "
-                    "stream began after the parent was written",
+                    hint="if the foreign key is newer than the target: headwater drop this target, "
+                    "prepare it, and apply the log from its start; if the log never had the rows "
+                    f"of {link.parent_name}: a new log, with their first copy or identities",
                 )
             if link.late and link.translated:
                 # The row is there, the reference NULL: it is set when the parent's chunk has come.
