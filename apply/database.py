@@ -234,7 +234,9 @@ class DatabaseTarget:
         self, table: Table, *, limit: int = 10_000
     ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
         with self._connected() as connection:
-            plan = self._planned(connection).newest.get(table.full_name)
+            plans = self._planned(connection)
+            plans.refuse(table.full_name)
+            plan = plans.newest.get(table.full_name)
             connection.commit()
         if plan is None:
             raise SchemaConflict(

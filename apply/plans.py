@@ -14,10 +14,12 @@ import sqlalchemy as sa
 from apply.fit import family_of, unfit
 from apply.placement import indexed, lands_at, own_key, wanted
 from apply.plan import Link, Plan, Reference, Taken
+from apply.references import translated_keys, untranslatable
 from apply.server import LATE_UNIQUES, Server
 from apply.target import Placement
+from schemas.errors import SchemaConflict
 from schemas.finding import Finding
-from schemas.table import ForeignKey, Table
+from schemas.table import Table
 
 
 class Catalog:
@@ -116,9 +118,9 @@ def ranks(tables: Sequence[Table]) -> dict[str, int]:
         if table.full_name in order or table.full_name in open_now:
             return
         open_now.add(table.full_name)
-        for key in table.foreign_keys:
-            if key.parent in by_name:
-                visit(by_name[key.parent])
+        for parent in table.parents:
+            if parent in by_name:
+                visit(by_name[parent])
         order[table.full_name] = len(order)
 
     for table in sorted(tables, key=lambda t: t.full_name):
@@ -131,17 +133,7 @@ def problems(
 ) -> list[Finding]:
     """Why an existing target table, and the description itself, cannot be planned."""
     name = table.full_name
-    found = [
-        Finding(
-            where=f"{name}.{key.column}",
-            problem=f"references {key.parent}, not captured: its keys cannot be translated",
-            fix=f'capture {key.parent}, exclude the column, or set primary_keys = "copy"',
-        )
-        for key in table.foreign_keys
-        if placement.primary_keys == "local"
-        and key.parent not in known
-        and key.column in {c.name for c in wanted(table, placement)}
-    ]
+    found = untranslatable(table, known, placement)
     place = catalog.place(name)
     target = catalog.table(place)
     at = ".".join(place)
@@ -216,25 +208,25 @@ def _key_problems(
     return found
 
 
-def translated_keys(
-    table: Table, known: Mapping[str, Table], placement: Placement
-) -> dict[str, ForeignKey]:
-    """The foreign keys whose column takes the parent's local key, by column."""
-    return {
-        key.column: key
-        for key in table.foreign_keys
-        if key.parent in known and own_key(known[key.parent], placement) == key.parent_column
-    }
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plans:
     """newest: by full name, for the newest description. older: by fingerprint, for the others of a
-    batch in which a table was altered.
+    batch in which a table was altered. refused: by full name, why rows of a table must not be
+    written or read, whatever an older version has prepared.
     """
 
     newest: Mapping[str, Plan]
     older: Mapping[str, Plan]
+    refused: Mapping[str, Sequence[Finding]]
+
+    def refuse(self, name: str) -> None:
+        """Raise SchemaConflict where the table is refused."""
+        found = self.refused.get(name, ())
+        if found:
+            raise SchemaConflict(
+                "cannot follow a reference: " + "; ".join(f"{f.where} {f.problem}" for f in found),
+                hint="; ".join(dict.fromkeys(f.fix for f in found)),
+            )
 
 
 def plan_all(
@@ -252,7 +244,8 @@ def plan_all(
         if table.full_name in plans:
             # A number of its own: the staging tables of two descriptions differ.
             before[table.fingerprint] = replace(plans[table.full_name], number=number, sets=[])
-    return Plans(newest=newest, older=before)
+    refused = {n: untranslatable(t, known, placement) for n, t in known.items()}
+    return Plans(newest=newest, older=before, refused=refused)
 
 
 def _plan_known(

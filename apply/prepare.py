@@ -12,7 +12,8 @@ from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 
 from apply.own import CHECKPOINT, METADATA, STREAM, TABLES, describe, described
 from apply.placement import indexed, own_key, wanted
-from apply.plans import Catalog, problems, ranks, translated_keys
+from apply.plans import Catalog, problems, ranks
+from apply.references import translated_keys
 from apply.server import Server
 from apply.target import Placement
 from schemas.finding import Finding
@@ -59,7 +60,7 @@ class Preparation:
             place = self._catalog.place(name)
             if self._catalog.table(place) is None:
                 found += self._creation_problems(table, place)
-            added = set(self._widened(table))
+            added = {f"{'.'.join(place)}.{n}" for n in self._widened(table)}
             found += [
                 Finding(
                     where=".".join(place),
@@ -70,8 +71,9 @@ class Preparation:
                 if other < name and self._catalog.place(other) == place
             ]
             args = (self._catalog, self._server, self._placement, table, self._known)
-            at = ".".join(place)
-            found += [f for f in problems(*args) if f.where not in {f"{at}.{c}" for c in added}]
+            found += [
+                f for f in problems(*args) if f.where not in added or f.problem != "is missing"
+            ]
         return found
 
     def statements(self) -> list[str]:

@@ -71,8 +71,9 @@ class Transaction:
 
     def plan(self, name: str, fingerprint: str | None = None) -> Plan:
         """The plan of a table under a description (None: the newest); raises Unplanned without
-        one.
+        one, SchemaConflict where its references cannot be followed.
         """
+        self._plans.refuse(name)
         plan = self._plans.newest.get(name)
         if plan is not None and fingerprint not in (None, plan.source.fingerprint):
             plan = self._plans.older.get(fingerprint or "")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.kinds import Kind
-from schemas.table import ForeignKey
+from schemas.table import CompositeKey, ForeignKey
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 
@@ -38,6 +38,7 @@ class CatalogTable:
     columns: list[CatalogColumn] = field(default_factory=list)
     keys: dict[str, list[str]] = field(default_factory=dict)
     foreign_keys: list[ForeignKey] = field(default_factory=list)
+    composite_keys: list[CompositeKey] = field(default_factory=list)
 
     @property
     def full_name(self) -> str:
@@ -196,5 +197,15 @@ def _read_foreign_keys(
             )
         )
     for (schema, table, _), columns in keys.items():
-        if (schema, table) in tables:
-            tables[schema, table].foreign_keys += columns if len(columns) == 1 else []
+        if (schema, table) not in tables:
+            continue
+        if len(columns) == 1:
+            tables[schema, table].foreign_keys += columns
+            continue
+        tables[schema, table].composite_keys.append(
+            CompositeKey(
+                columns=tuple(c.column for c in columns),
+                parent=columns[0].parent,
+                parent_columns=tuple(c.parent_column for c in columns),
+            )
+        )

@@ -81,6 +81,7 @@ def _table(
         identity=selection.identity_of(found.schema, found.name, [c.name for c in columns], key),
         uniques=tuple(u for u in found.uniques if names.issuperset(u)),
         foreign_keys=tuple(f for f in found.foreign_keys if f.column in names),
+        composite_keys=tuple(f for f in found.composite_keys if not names.isdisjoint(f.columns)),
     )
 
 

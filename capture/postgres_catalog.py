@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from capture.postgres_session import Session
-from schemas.table import ForeignKey
+from schemas.table import CompositeKey, ForeignKey
 
 
 class CatalogColumn(NamedTuple):
@@ -45,6 +45,7 @@ class Relation:
     columns: Mapping[str, CatalogColumn] = field(default_factory=dict)
     indexes: tuple[Index, ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
+    composite_keys: tuple[CompositeKey, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -103,6 +104,21 @@ _FOREIGN_KEYS = """
     JOIN pg_catalog.pg_attribute a ON a.attrelid = f.conrelid AND a.attnum = f.conkey[1]
     JOIN pg_catalog.pg_attribute b ON b.attrelid = f.confrelid AND b.attnum = f.confkey[1]
     WHERE f.conrelid = ANY(%s::oid[]) AND f.contype = 'f' AND cardinality(f.conkey) = 1
+      AND NOT p.relispartition
+    ORDER BY f.conrelid, f.conname COLLATE "C"
+"""
+_COMPOSITE_KEYS = """
+    SELECT f.conrelid::bigint, n.nspname || '.' || p.relname,
+           ARRAY(SELECT a.attname::text FROM unnest(f.conkey) WITH ORDINALITY k(attnum, place)
+                 JOIN pg_catalog.pg_attribute a
+                   ON a.attrelid = f.conrelid AND a.attnum = k.attnum ORDER BY k.place),
+           ARRAY(SELECT a.attname::text FROM unnest(f.confkey) WITH ORDINALITY k(attnum, place)
+                 JOIN pg_catalog.pg_attribute a
+                   ON a.attrelid = f.confrelid AND a.attnum = k.attnum ORDER BY k.place)
+    FROM pg_catalog.pg_constraint f
+    JOIN pg_catalog.pg_class p ON p.oid = f.confrelid
+    JOIN pg_catalog.pg_namespace n ON n.oid = p.relnamespace
+    WHERE f.conrelid = ANY(%s::oid[]) AND f.contype = 'f' AND cardinality(f.conkey) > 1
       AND NOT p.relispartition
     ORDER BY f.conrelid, f.conname COLLATE "C"
 """
@@ -188,6 +204,11 @@ def _filled(session: Session, rows: Sequence[tuple[object, ...]]) -> list[Relati
                 on_update=_ACTIONS[updated],
             )
         )
+    composites: dict[object, list[CompositeKey]] = defaultdict(list)
+    for oid, parent, mine, theirs in session.query(_COMPOSITE_KEYS, oids):
+        composites[oid].append(
+            CompositeKey(columns=tuple(mine), parent=parent, parent_columns=tuple(theirs))
+        )
     return [
         Relation(
             oid=int(str(row[0])),
@@ -199,6 +220,7 @@ def _filled(session: Session, rows: Sequence[tuple[object, ...]]) -> list[Relati
             columns=columns[row[0]],
             indexes=tuple(indexes[row[0]]),
             foreign_keys=tuple(keys[row[0]]),
+            composite_keys=tuple(composites[row[0]]),
         )
         for row in rows
     ]

@@ -77,6 +77,9 @@ def describe(
         identity=selection.identity_of(schema, name, names, primary_key),
         uniques=tuple(u for u in keys.uniques if set(u) <= set(names)) if keys else (),
         foreign_keys=tuple(f for f in keys.foreign_keys if f.column in names) if keys else (),
+        composite_keys=tuple(f for f in keys.composite_keys if not set(names).isdisjoint(f.columns))
+        if keys
+        else (),
     )
     return Described(table, taken)
 

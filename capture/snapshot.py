@@ -66,9 +66,9 @@ def parents_first(tables: Sequence[Table]) -> list[Table]:
     ordered: dict[str, Table] = {}
 
     def place(table: Table, above: frozenset[str]) -> None:
-        for key in table.foreign_keys:
-            if key.parent in by_name and key.parent not in above and key.parent not in ordered:
-                place(by_name[key.parent], above | {table.full_name})
+        for parent in table.parents:
+            if parent in by_name and parent not in above and parent not in ordered:
+                place(by_name[parent], above | {table.full_name})
         ordered.setdefault(table.full_name, table)
 
     for table in tables:

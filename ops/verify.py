@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 
-from apply.placement import own_key
+from apply.references import translated_keys
 from apply.target import Placement, Target
 from capture.snapshot import parents_first
 from capture.source import Source
@@ -123,12 +123,8 @@ def _compared(
 
 def _translated(table: Table, by_name: dict[str, Table], placement: Placement) -> dict[str, Table]:
     """By column: the parents whose keys differ from side to side (design.md §7)."""
-    parents = ((f, by_name.get(f.parent)) for f in table.foreign_keys)
-    return {
-        f.column: parent
-        for f, parent in parents
-        if parent is not None and own_key(parent, placement) == f.parent_column
-    }
+    keys = translated_keys(table, by_name, placement)
+    return {name: by_name[key.parent] for name, key in keys.items()}
 
 
 class Copies:

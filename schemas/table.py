@@ -35,6 +35,15 @@ class ForeignKey:
     on_update: str = "NO ACTION"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompositeKey:
+    """A foreign key of several columns, in the order of `parent_columns`."""
+
+    columns: tuple[str, ...]
+    parent: str
+    parent_columns: tuple[str, ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """One table under one description. Names are the source's: `schema` is MySQL's database.
@@ -52,6 +61,7 @@ class Table:
     identity: tuple[str, ...]
     uniques: tuple[tuple[str, ...], ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
+    composite_keys: tuple[CompositeKey, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -62,6 +72,13 @@ class Table:
     def by_name(self) -> dict[str, Column]:
         """Columns by name."""
         return {c.name: c for c in self.columns}
+
+    @property
+    def parents(self) -> tuple[str, ...]:
+        """Full names of the tables that its foreign keys reference."""
+        return tuple(key.parent for key in self.foreign_keys) + tuple(
+            key.parent for key in self.composite_keys
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -95,6 +112,11 @@ class Table:
                 for f in self.foreign_keys
             ],
         }
+        if self.composite_keys:
+            data["composite_keys"] = [
+                {k: getattr(f, k) for k in ("columns", "parent", "parent_columns")}
+                for f in self.composite_keys
+            ]
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
@@ -119,4 +141,13 @@ class Table:
             identity=tuple(data["identity"]),
             uniques=tuple(tuple(u) for u in data["uniques"]),
             foreign_keys=tuple(ForeignKey(**f) for f in data["foreign_keys"]),
+            # Descriptions without one do not say so, nor did older versions.
+            composite_keys=tuple(
+                CompositeKey(
+                    columns=tuple(f["columns"]),
+                    parent=f["parent"],
+                    parent_columns=tuple(f["parent_columns"]),
+                )
+                for f in data.get("composite_keys", ())
+            ),
         )

@@ -22,7 +22,7 @@ from schemas.canonical import canonical
 from schemas.change import Batch, Commit, Offset, Piece, Position, Progress, Rows, Truncate
 from schemas.codec import Envelope, encode_seed
 from schemas.kinds import Kind
-from schemas.table import Column, ForeignKey, Table
+from schemas.table import Column, CompositeKey, ForeignKey, Table
 from tests import services
 from tests.services.database import Database, fresh
 from transport.memory import MemoryLog, MemoryStore
@@ -50,6 +50,7 @@ def table(
     identity: tuple[str, ...] = ("sync_id",),
     uniques: tuple[tuple[str, ...], ...] = (),
     foreign_keys: tuple[ForeignKey, ...] = (),
+    composite_keys: tuple[CompositeKey, ...] = (),
     family: str = "postgres",
     primary_key: tuple[str, ...] = ("id",),
 ) -> Table:
@@ -63,6 +64,7 @@ def table(
         identity=identity,
         uniques=uniques,
         foreign_keys=foreign_keys,
+        composite_keys=composite_keys,
     )
 
 
