@@ -230,9 +230,35 @@ class Config(_Model):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _one_checkpoint_each(self) -> Self:
+        """A checkpoint is kept in the target's database, by source: two would move the same one."""
+        names: dict[tuple[str, _Place], str] = {}
+        for name, target in self.targets.items():
+            other = names.setdefault((target.source, _place(target.url)), name)
+            if other != name:
+                raise ValueError(
+                    f"targets.{other} and targets.{name} bring source {target.source} into one "
+                    "database, where both would move the same checkpoint: make them one section "
+                    "that maps its tables with schemas or tables, or give each its own database"
+                )
+        return self
+
     def targets_of(self, source: str) -> list[str]:
         """Names of the targets that receive this source's changes."""
         return [name for name, target in self.targets.items() if target.source == source]
+
+
+_Place = tuple[str, int, str]
+_PORTS = {"postgres": 5432, "mysql": 3306}
+
+
+def _place(url: str) -> _Place:
+    """Which database a URL means: host, port, name; its account and options left aside."""
+    parts = make_url(url)
+    host = (parts.host or "localhost").lower()
+    host = "localhost" if host in ("127.0.0.1", "::1") else host
+    return host, parts.port or _PORTS[family_of(url)], parts.database or ""
 
 
 def _is_itself(source: SourceConfig, target: TargetConfig) -> bool:
@@ -240,7 +266,7 @@ def _is_itself(source: SourceConfig, target: TargetConfig) -> bool:
     here, there = make_url(source.url), make_url(target.url)
     if source.family != target.family or target.schemas or target.tables:
         return False
-    if (here.host, here.port) != (there.host, there.port):
+    if _place(source.url)[:2] != _place(target.url)[:2]:
         return False
     if target.family == "postgres":
         return here.database == there.database

@@ -174,3 +174,33 @@ def test_a_target_is_never_its_own_source(
         return
     with pytest.raises(Misconfigured, match="fed from"):
         loaded(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("source", "url", "is_refused"),
+    [
+        ("a", "postgresql://other:p@localhost/branch?connect_timeout=3", True),
+        ("a", "postgresql://u@127.0.0.1:5433/branch", False),
+        ("a", "postgresql://u@127.0.0.1/archive", False),
+        ("a", "mysql://u@127.0.0.1/branch", False),
+        ("b", "postgresql://u@127.0.0.1/branch", False),
+    ],
+)
+def test_two_targets_never_share_a_checkpoint(
+    tmp_path: Path, source: str, url: str, is_refused: bool
+) -> None:
+    text = f"""
+        [targets.first]
+        source = "a"
+        url = "postgresql://u@127.0.0.1:5432/branch"
+        schemas = {{ shop = "one" }}
+        [targets.second]
+        source = "{source}"
+        url = "{url}"
+        schemas = {{ shop = "two" }}
+    """
+    if not is_refused:
+        loaded(tmp_path, text)
+        return
+    with pytest.raises(Misconfigured, match=r"targets.first and targets.second bring source a"):
+        loaded(tmp_path, text)
