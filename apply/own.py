@@ -81,7 +81,11 @@ TABLES = sa.Table(
     sa.Column("description", text_type(), nullable=False),
     sa.Column("created", sa.Integer, nullable=False),
 )
-"""The newest description of each prepared table, and whether Headwater made the target's table."""
+"""The newest description of each prepared table, and whether Headwater made the target's table
+(MADE), found it there (ADOPTED), or began to make it and may have been stopped (MAKING).
+"""
+
+ADOPTED, MADE, MAKING = 0, 1, 2
 
 
 def described(connection: sa.Connection, source: str) -> dict[str, tuple[Table, bool]]:
@@ -93,10 +97,16 @@ def described(connection: sa.Connection, source: str) -> dict[str, tuple[Table, 
     return {table.full_name: (table, created) for table, created in tables}
 
 
-def describe(connection: sa.Connection, source: str, tables: Iterable[tuple[Table, bool]]) -> None:
-    """Keep the newest descriptions."""
+def half_made(connection: sa.Connection, source: str) -> set[str]:
+    """Full names of the tables that Headwater began to make, and may lack something."""
+    mine = (TABLES.c.source == source) & (TABLES.c.created == MAKING)
+    return set(connection.scalars(sa.select(TABLES.c.table_name).where(mine)))
+
+
+def describe(connection: sa.Connection, source: str, tables: Iterable[tuple[Table, int]]) -> None:
+    """Keep the newest descriptions, each with ADOPTED, MADE or MAKING."""
     for table, created in tables:
-        row: dict[str, Any] = {"description": table.dumps(), "created": int(created)}
+        row: dict[str, Any] = {"description": table.dumps(), "created": created}
         mine = (TABLES.c.source == source) & (TABLES.c.table_name == table.full_name)
         if not connection.execute(sa.update(TABLES).where(mine).values(row)).rowcount:
             place = {"source": source, "table_name": table.full_name}

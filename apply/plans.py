@@ -21,6 +21,9 @@ from schemas.errors import SchemaConflict
 from schemas.finding import Finding
 from schemas.table import Table
 
+LONGEST_NAME = 64
+"""Characters that any of the servers takes."""
+
 
 class Catalog:
     """The target's tables as they are now, reflected at first use."""
@@ -92,7 +95,10 @@ class Catalog:
         }
 
     def _reflect(self, schema: str, name: str) -> sa.Table | None:
-        if schema not in self.schemas or not self._inspector.has_table(name, schema):
+        # MySQL answers a question for a longer name with an error.
+        if schema not in self.schemas or len(name) > LONGEST_NAME:
+            return None
+        if not self._inspector.has_table(name, schema):
             return None
         with warnings.catch_warnings():
             # A type that SQLAlchemy does not know becomes NullType, which `unfit` refuses by name.

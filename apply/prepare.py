@@ -4,20 +4,41 @@ first.
 The invariant: nothing is written while anything is refused, and preparing twice changes nothing.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 
-from apply.own import CHECKPOINT, METADATA, STREAM, TABLES, describe, described
+from apply.own import (
+    ADOPTED,
+    CHECKPOINT,
+    MADE,
+    MAKING,
+    METADATA,
+    STREAM,
+    TABLES,
+    describe,
+    described,
+    half_made,
+)
 from apply.placement import indexed, own_key, wanted
 from apply.plans import Catalog, problems, ranks
 from apply.references import translated_keys
-from apply.server import Server
+from apply.server import Cause, Server
 from apply.target import Placement
+from schemas.errors import SchemaConflict
 from schemas.finding import Finding
 from schemas.table import Column, ForeignKey, Table
+
+_INTEGER = re.compile(r"((?:tiny|small|medium|big)?int)(?:eger)?(?:\(\d+\))?( unsigned)?")
+
+
+def _integer(text: str) -> tuple[str, bool] | None:
+    """An integer type's name and whether it is unsigned; None for other types."""
+    found = _INTEGER.match(text)
+    return (found[1], bool(found[2])) if found else None
 
 
 class _Native(sa.types.UserDefinedType[Any]):
@@ -50,6 +71,7 @@ class Preparation:
         self._own_missing = [t for t in METADATA.sorted_tables if not inspector.has_table(t.name)]
         had = {} if TABLES in self._own_missing else described(connection, source)
         self._had = had
+        self._half = set() if TABLES in self._own_missing else half_made(connection, source)
         self._tables = {t.full_name: t for t in tables}
         self._known = {n: t for n, (t, _) in had.items()} | self._tables
 
@@ -60,6 +82,8 @@ class Preparation:
             place = self._catalog.place(name)
             if self._catalog.table(place) is None:
                 found += self._creation_problems(table, place)
+                found += self._type_problems(table, place)
+            found += self._name_problems(table, place)
             added = {f"{'.'.join(place)}.{n}" for n in self._widened(table)}
             found += [
                 Finding(
@@ -81,25 +105,40 @@ class Preparation:
         names = ranks(list(self._known.values()))
         fresh = [t for t in self._tables.values() if self._is_missing(t)]
         fresh.sort(key=lambda t: names[t.full_name])
-        ddl: list[Any] = [CreateTable(t) for t in self._own_missing]
-        ddl += [CreateIndex(i) for t in self._own_missing for i in t.indexes]
         made = {t.full_name: self._definition(t) for t in fresh}
-        for table in made.values():
-            ddl.append(CreateTable(table))
-            ddl += [CreateIndex(i) for i in sorted(table.indexes, key=lambda i: i.name or "")]
-        ddl += [AddConstraint(c) for t in fresh for c in self._constraints(t, made)]
-        texts = [self._render(d) for d in ddl]
+        texts = self._own_statements()
+        for table in fresh:
+            texts.append(self._render(CreateTable(made[table.full_name])))
+            texts += self._indexes(table, made[table.full_name])
+        begun = [t for n, t in self._tables.items() if n in self._half or self._is_missing(t)]
+        begun.sort(key=lambda t: names[t.full_name])
+        texts += [self._render(AddConstraint(c)) for t in begun for c in self._constraints(t, made)]
         return texts + [s for t in self._tables.values() for s in self._widening(t)]
 
+    def _own_statements(self) -> list[str]:
+        ddl: list[Any] = [CreateTable(t) for t in self._own_missing]
+        ddl += [CreateIndex(i) for t in self._own_missing for i in t.indexes]
+        return [self._render(d) for d in ddl]
+
     def run(self, statements: Sequence[str]) -> None:
-        """Run the DDL and keep descriptions and checkpoint row."""
-        created = {n: self._is_missing(t) for n, t in self._tables.items()}
-        for statement in statements:
-            self._connection.exec_driver_sql(statement.replace("%", "%%"))
+        """Run the DDL and keep descriptions and checkpoint row.
+
+        Raises SchemaConflict for a statement that the server refuses. On MySQL and MariaDB each
+        statement commits: what was made until then stays, marked as begun, and the next
+        preparation completes it.
+        """
+        begun = {n: self._is_missing(t) or n in self._half for n, t in self._tables.items()}
+        own = len(self._own_statements())
+        for statement in statements[:own]:
+            self._execute(statement)
+        fresh = [(t, MAKING) for t in self._tables.values() if self._is_missing(t)]
+        describe(self._connection, self._source, fresh)
+        for statement in statements[own:]:
+            self._execute(statement)
         rows = [
-            (t, created[n] or (n in self._had and self._had[n][1]))
+            (t, MADE if begun[n] or (n in self._had and self._had[n][1]) else ADOPTED)
             for n, t in self._tables.items()
-            if created[n] or n not in self._had or self._had[n][0] != t
+            if begun[n] or n not in self._had or self._had[n][0] != t
         ]
         describe(self._connection, self._source, rows)
         there = sa.select(CHECKPOINT.c.source).where(
@@ -109,6 +148,19 @@ class Preparation:
             zero = {"epoch": 0, "batch": 0, "applied_at": 0, "rows_applied": 0}
             place = {"source": self._source, "stream": STREAM}
             self._connection.execute(sa.insert(CHECKPOINT).values(place | zero))
+
+    def _execute(self, statement: str) -> None:
+        try:
+            self._connection.exec_driver_sql(statement.replace("%", "%%"))
+        except sa.exc.DBAPIError as error:
+            if self._server.cause(error) in (Cause.LOST, Cause.LOCKED, Cause.DENIED):
+                raise
+            words = " ".join(statement.split())
+            raise SchemaConflict(
+                f"cannot prepare the target: {self._server.explain(error)} for: {words}",
+                hint="make that table or constraint by hand in a way that the server takes, or map "
+                "or exclude the table; then run headwater prepare, which completes what was begun",
+            ) from error
 
     # Creating.
 
@@ -137,6 +189,55 @@ class Preparation:
             ]
         return []
 
+    def _name_problems(self, table: Table, place: tuple[str, str]) -> list[Finding]:
+        """Names that the server would cut, refuse or take for the same: of what is to be made."""
+        at, is_missing = ".".join(place), self._is_missing(table)
+        columns = [c.name for c in wanted(table, self._placement)] if is_missing else []
+        columns = columns or self._widened(table)
+        tables = [(at, place[1], f'name it here: tables = {{ "{table.full_name}" = "…" }}')]
+        names = [(f"{at}.{n}", n, self._exclusion(table, n)) for n in columns]
+        longest = "64 characters" if self._server.is_mysql else "63 bytes"
+        found = [
+            Finding(where=where, problem=f"has a name longer than {longest}", fix=fix)
+            for where, name, fix in (tables if is_missing else []) + names
+            if (len(name) > 64 if self._server.is_mysql else len(name.encode()) > 63)
+        ]
+        by_lower: dict[str, str] = {}
+        for name in [c.name for c in wanted(table, self._placement)]:
+            other = by_lower.setdefault(name.lower(), name)
+            if self._server.is_mysql and other != name:
+                fix = self._exclusion(table, name)
+                problem = f"differs from {other} by case only, which is the same column there"
+                found.append(Finding(where=f"{at}.{name}", problem=problem, fix=fix))
+        return found
+
+    def _type_problems(self, table: Table, place: tuple[str, str]) -> Iterator[Finding]:
+        """References that MySQL and MariaDB join to integers of the same width and sign only."""
+        translated = translated_keys(table, self._known, self._placement)
+        names = {c.name for c in wanted(table, self._placement)} - set(translated)
+        for key in table.foreign_keys if self._server.is_mysql else ():
+            parent = self._known.get(key.parent)
+            if key.column not in names or parent is None or key.parent_column not in parent.by_name:
+                continue
+            mine = self._type(table, table.by_name[key.column], key=True)
+            there = self._catalog.table(self._catalog.place(key.parent))
+            if there is not None and key.parent_column in there.c:
+                kind = there.c[key.parent_column].type
+                theirs = str(kind.compile(dialect=self._server.engine.dialect)).lower()
+            else:
+                theirs = self._type(parent, parent.by_name[key.parent_column], key=True)
+            if {None} < {_integer(mine), _integer(theirs)} or _integer(mine) == _integer(theirs):
+                continue
+            yield Finding(
+                where=f"{'.'.join(place)}.{key.column}",
+                problem=f"would be {mine}, and {key.parent}.{key.parent_column}, which it "
+                f"references, is {theirs}: no foreign key joins them",
+                fix=f"make {'.'.join(place)} by hand, both columns of the wider type",
+            )
+
+    def _exclusion(self, table: Table, name: str) -> str:
+        return f'exclude "{table.full_name}.{name}" for this target'
+
     def _definition(self, table: Table) -> sa.Table:
         schema, name = self._catalog.place(table.full_name)
         own = own_key(table, self._placement)
@@ -164,11 +265,6 @@ class Preparation:
         for unique in dict.fromkeys(u for u in uniques if u != table.primary_key):
             if names.issuperset(unique) and self._can_index(table, unique):
                 parts.append(sa.UniqueConstraint(*unique))
-        # The server must find a parent's children: MySQL makes this index itself, PostgreSQL does
-        # not.
-        for key in table.foreign_keys:
-            if key.column in names and not self._server.is_mysql:
-                parts.append(sa.Index(f"{name}_{key.column}_idx", key.column))
         return sa.Table(
             name,
             sa.MetaData(),
@@ -178,6 +274,19 @@ class Preparation:
             mysql_engine="InnoDB",
             mysql_charset="utf8mb4",
         )
+
+    def _indexes(self, table: Table, made: sa.Table) -> list[str]:
+        """The server must find a parent's children: MySQL makes this index itself, PostgreSQL does
+        not, but gives it a name that is free.
+        """
+        if self._server.is_mysql:
+            return []
+        quote = self._server.engine.dialect.identifier_preparer
+        columns = dict.fromkeys(k.column for k in table.foreign_keys if k.column in made.c)
+        return [
+            f"CREATE INDEX ON {quote.format_table(made)} ({quote.quote(name)})".replace("%%", "%")
+            for name in columns
+        ]
 
     def _can_index(self, table: Table, names: Sequence[str]) -> bool:
         """Whether a unique key is kept: on MySQL never one whose text is cut to fit an index."""
@@ -203,20 +312,27 @@ class Preparation:
         self, table: Table, made: dict[str, sa.Table]
     ) -> list[sa.ForeignKeyConstraint]:
         """Foreign keys as the source has them, cascades included, where the parent can carry
-        them.
+        them, and the table does not have them yet; the server names them.
         """
         found = []
-        for key in table.foreign_keys:
-            mine = made[table.full_name]
+        place = self._catalog.place(table.full_name)
+        mine = made.get(table.full_name)
+        there = set() if mine is not None else self._catalog.constrained(place)
+        if mine is None:
+            mine = self._catalog.table(place)
+        assert mine is not None, "made now, or begun earlier"
+        keys = {(k.column, k.parent, k.parent_column): k for k in table.foreign_keys}
+        for key in keys.values():
             parent = made.get(key.parent)
             if parent is None and key.parent in self._known:
                 parent = self._catalog.table(self._catalog.place(key.parent))
             if parent is None or key.column not in mine.c or not self._is_unique(key):
                 continue
+            if key.column in there:
+                continue
             constraint = sa.ForeignKeyConstraint(
                 [key.column],
                 [parent.c[key.parent_column]],
-                name=f"{mine.name}_{key.column}_fkey"[:63],
                 ondelete=key.on_delete,
                 onupdate=key.on_update,
             )

@@ -10,6 +10,7 @@ import pytest
 
 from schemas.errors import Poison, SchemaConflict
 from schemas.kinds import Kind
+from schemas.table import ForeignKey
 from tests.conformance.targets import (
     INT,
     Place,
@@ -18,6 +19,7 @@ from tests.conformance.targets import (
     column,
     d,
     deliver,
+    foreign_key,
     held,
     place,
     table,
@@ -242,3 +244,83 @@ def test_one_batch_may_bring_a_table_before_and_after_its_alter(
     deliver(target, stream.batch(c(after, id=4, sync_id="d", name="D", mail="d@x")))
     found = place.query("select sync_id, name, mail from users order by sync_id")
     assert found == [("a", "A", "a@x"), ("c", "C", "c@x"), ("d", "D", "d@x")]
+
+
+def references(place: Place) -> list[tuple[Any, ...]]:
+    """How many foreign keys the target has."""
+    where = "database()" if place.is_mysql else "current_database()"
+    schema = "constraint_schema" if place.is_mysql else "constraint_catalog"
+    return place.query(
+        "select count(*) from information_schema.table_constraints "
+        f"where constraint_type = 'FOREIGN KEY' and {schema} = {where}"
+    )
+
+
+def test_names_that_would_collide_are_left_to_the_server(place: Place) -> None:
+    """a.b_c and a_b.c; the same foreign key twice; one column with two."""
+    parents = table("p")
+    keys = (foreign_key("b_c", "p"), foreign_key("b_c", "p"))
+    a = table("a", column("b_c", INT), foreign_keys=keys)
+    a_b = table("a_b", column("c", INT), foreign_keys=(foreign_key("c", "p"),))
+    target = place.target()
+    target.prepare([parents, a, a_b])
+    assert references(place) == [(2,)]
+    assert target.prepare([parents, a, a_b]) == []
+
+
+def test_names_that_the_server_cannot_tell_apart_or_hold_are_refused(place: Place) -> None:
+    long = "c" * 65
+    assert f"items.{long} has a name longer than 6" in str(
+        refused(place, table("items", column(long)))
+    )
+    assert "has a name longer than" in str(refused(place, table(long)))
+    cases = table("items", column("A"), column("a"))
+    if place.is_mysql:
+        assert "items.a differs from A by case only" in str(refused(place, cases))
+    else:
+        place.target().prepare([cases])
+
+
+def test_references_of_another_width_are_refused_where_no_foreign_key_joins_them(
+    place: Place,
+) -> None:
+    """PostgreSQL joins an int to a bigint, MySQL and MariaDB do not."""
+    codes = table("codes", column("code", Kind(name="int", bits=64)), uniques=(("code",),))
+    key = ForeignKey(column="code", parent="app.codes", parent_column="code")
+    uses = table("uses", column("code", INT), foreign_keys=(key,))
+    if place.is_mysql:
+        place.target().prepare([codes])
+        target = place.target()
+        with pytest.raises(SchemaConflict, match=r"uses.code would be int, .*is bigint"):
+            target.prepare([codes, uses])
+    else:
+        place.target().prepare([codes, uses])
+        assert references(place) == [(1,)]
+
+
+def test_what_the_server_refuses_is_reported_and_completed_later(place: Place) -> None:
+    """The statement is named; on MySQL and MariaDB, what was begun gets its foreign key later."""
+    place.execute(f"create table codes (id {place.serial}, sync_id varchar(36) unique, code text)")
+    codes = table("codes", column("code"), uniques=(("code",),))
+    key = ForeignKey(column="code", parent="app.codes", parent_column="code")
+    uses = table("uses", column("code"), foreign_keys=(key,))
+    target = place.target()
+    # The parent's column has no unique key here, or no key at all: it cannot be referenced.
+    with pytest.raises(SchemaConflict, match=r"ALTER TABLE .*uses.* FOREIGN KEY") as caught:
+        target.prepare([codes, uses])
+    assert "headwater prepare" in caught.value.hint
+    place.execute(
+        "drop table codes",
+        f"create table codes (id {place.serial}, sync_id varchar(36) unique, "
+        + (
+            "code varchar(50) character set utf8mb4 collate "
+            + ("utf8mb4_nopad_bin" if place.kind == "mariadb" else "utf8mb4_0900_bin")
+            if place.is_mysql
+            else "code varchar(50)"
+        )
+        + " unique)",
+    )
+    planned = target.prepare([codes, uses])
+    assert any("FOREIGN KEY" in statement for statement in planned)
+    assert references(place) == [(1,)]
+    assert target.prepare([codes, uses]) == []
