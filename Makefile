@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 CODE := $(wildcard schemas capture transport apply ops bench tests)
 
-.PHONY: help venv demo test check fmt faults bench native services-up services-down
+.PHONY: help venv demo test check fmt faults bench performance native services-up services-down
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ faults: $(BIN)/.dev $(BIN)/.native ## the whole crash matrix: every fault point,
 
 bench: $(BIN)/.dev $(BIN)/.native ## measure rows per second and latency: all of it, or make bench B=NAME
 	$(BIN)/python -m bench $(B)
+
+performance: $(BIN)/.dev ## write docs/performance.md and its plot from the stored figures
+	$(BIN)/python -m bench.report
 
 services-up: $(BIN)/.dev ## start the test servers and leave them up: eval "$(make -s services-up)"
 	@$(BIN)/python -m tests.services up

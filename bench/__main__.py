@@ -1,4 +1,7 @@
-"""`python -m bench [NAME…] [--rows N] [--json]`: run measurements, one line for each figure."""
+"""`python -m bench [NAME…] [--rows N] [--store]`: run measurements.
+
+Each ends with one JSON object for each figure on stdout; the same for people is on stderr.
+"""
 
 from __future__ import annotations
 
@@ -9,24 +12,30 @@ import platform
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from importlib.metadata import version
+from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from bench import end_to_end, logs, sources, targets
+from bench import applies, captures, end_to_end, logs, sources
 from bench.measure import Figure
+from bench.report import store
 from tests.services import Unavailable
 
 Bench = Callable[[int], Iterator[Figure]]
 
 BENCHES: dict[str, tuple[Bench, int]] = {
+    "capture-mysql": (captures.mysql, captures.ROWS),
+    "capture-mariadb": (captures.mariadb, captures.ROWS),
+    "capture-postgres": (captures.postgres, captures.ROWS),
     "source-mysql": (sources.mysql, sources.ROWS),
     "source-mariadb": (sources.mariadb, sources.ROWS),
     "source-postgres": (sources.postgres, sources.ROWS),
     "log-sqlite": (logs.sqlite, logs.ROWS),
     "log-kafka": (logs.kafka, logs.ROWS),
-    "target-postgres": (targets.postgres, targets.ROWS),
-    "target-mysql": (targets.mysql, targets.ROWS),
+    "apply-postgres": (applies.postgres, applies.ROWS),
+    "apply-mysql": (applies.mysql, applies.ROWS),
     "end-to-end": (end_to_end.end_to_end, end_to_end.ROWS),
 }
 """Each with its number of rows."""
@@ -39,7 +48,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(BENCHES))
     parser.add_argument("--rows", type=int, help="rows in each repetition")
-    parser.add_argument("--json", action="store_true", help="one JSON object a figure")
+    parser.add_argument(
+        "--store", action="store_true", help="keep the figures in docs/performance.jsonl too"
+    )
     asked = parser.parse_args(arguments)
     unknown = [name for name in asked.names if name not in BENCHES]
     if unknown:
@@ -48,36 +59,59 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     for name in asked.names or BENCHES:
         bench, rows = BENCHES[name]
+        began = perf_counter()
         try:
-            for figure in bench(asked.rows or rows):
-                said = json.dumps(record(figure)) if asked.json else figure.line()
-                print(said, flush=True)
+            figures = list(bench(asked.rows or rows))
         except Unavailable as missing:
             print(f"{name}: {missing}", file=sys.stderr)
             return 1
+        for figure in figures:
+            print(figure.line(), file=sys.stderr)
+        took = f"{name}: {perf_counter() - began:.0f} s"
+        print(took, file=sys.stderr, flush=True)
+        lines = [record(figure, asked.rows or rows) for figure in figures]
+        for line in lines:
+            print(json.dumps(line), flush=True)
+        if asked.store:
+            store(lines)
     return 0
 
 
-def record(figure: Figure) -> dict[str, Any]:
-    """A figure with what it was measured on; spread is what lies between the repetitions."""
+def record(figure: Figure, rows: int) -> dict[str, Any]:
+    """A figure with what it was measured on; spread is what lies between the repetitions.
+
+    ratio: how many times as good as the peer, above 1 where ours is better.
+    """
     return {
         "bench": figure.bench,
         "what": figure.what,
         "unit": figure.unit,
-        "value": figure.value,
-        "min": min(figure.values),
-        "spread": max(figure.values) - min(figure.values),
-        "cpu_us_per_row": figure.cpu_us,
-        "peak_mb": figure.peak_mb,
+        "value": rounded(figure.value),
+        "spread": rounded(max(figure.values) - min(figure.values)),
         "peer": figure.peer,
-        "peer_value": figure.peer_value,
-        "peer_cpu_us_per_row": figure.peer_cpu_us,
-        "peer_peak_mb": figure.peer_peak_mb,
-        "ratio": figure.ratio,
-        "runs": list(figure.values),
-        "machine": {"cpus": os.cpu_count(), "arch": platform.machine(), "load": os.getloadavg()},
+        "peer_value": rounded(figure.peer_value),
+        "ratio": rounded(figure.ratio),
+        "runs": [rounded(value) for value in figure.values],
+        "peer_runs": [rounded(value) for value in figure.peer_values],
+        "cpu_us_per_row": rounded(figure.cpu_us),
+        "peak_mb": rounded(figure.peak_mb),
+        "peer_cpu_us_per_row": rounded(figure.peer_cpu_us),
+        "peer_peak_mb": rounded(figure.peer_peak_mb),
+        "rows": rows,
+        **figure.facts,
+        "on": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": {
+            "cpus": os.cpu_count(),
+            "arch": platform.machine(),
+            "load": [round(load, 1) for load in os.getloadavg()],
+        },
         "versions": {"python": platform.python_version(), **{n: version(n) for n in VERSIONS}},
     }
+
+
+def rounded(value: float | None) -> float | None:
+    """To four digits, which is more than a repetition repeats."""
+    return None if value is None else float(f"{value:.4g}")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -7,6 +7,7 @@ from hashlib import shake_128
 from json import dumps
 
 from bench import orders
+from bench.changes import Change
 from schemas.change import Commit, Piece, Position, Rows, Stamp
 from schemas.codec import Envelope
 
@@ -28,22 +29,25 @@ def padded(numbers: Sequence[int], epoch: int = 1, run: int = 1) -> Iterator[tup
 def padded_piece(stamp: Stamp, numbers: Sequence[int]) -> Piece:
     """A whole batch of inserts of padded rows."""
     run = stamp.draw()
-    return _piece("mysql", run, "c", numbers, list(padded(numbers, stamp.epoch, run)))
+    pairs = list(padded(numbers, stamp.epoch, run))
+    return _piece("mysql", run, ["c"] * len(pairs), pairs)
 
 
-def piece(family: str, stamp: Stamp, op: str, numbers: Sequence[int]) -> Piece:
-    """A whole batch of inserts ("c") or updates ("u") of the measured table."""
+def piece(family: str, stamp: Stamp, wanted: Sequence[Change]) -> Piece:
+    """A whole batch of changes of the measured table."""
     run = stamp.draw()
     envelope = _envelope(family, stamp.epoch, run)
     pairs = []
-    for ordinal, number in enumerate(numbers):
-        key = f'{{"sync_id":"{orders.sync_id(number)}"}}'.encode()
+    for ordinal, (op, number, version) in enumerate(wanted):
+        key = f'{{"sync_id":"{orders.sync_id(number)}"}}'
         if op == "c":
-            value = envelope.create(_image(number, 0), ordinal)
+            value = envelope.create(_image(number, version), ordinal)
+        elif op == "u":
+            value = envelope.update("null", _image(number, version), ordinal)
         else:
-            value = envelope.update(_image(number, 0), _image(number, 1), ordinal)
-        pairs.append((key, value))
-    return _piece(family, run, op, numbers, pairs)
+            value = envelope.delete(key, ordinal)
+        pairs.append((key.encode(), value))
+    return _piece(family, run, [op for op, _, _ in wanted], pairs)
 
 
 def _envelope(family: str, epoch: int, run: int) -> Envelope:
@@ -59,20 +63,18 @@ def _envelope(family: str, epoch: int, run: int) -> Envelope:
 
 def _image(number: int, version: int) -> str:
     image = dict(zip(orders.NAMES, orders.row(number, version), strict=True))
-    image["created_at"] = image["created_at"].replace(" ", "T")
-    image["updated_at"] = image["updated_at"].replace(" ", "T") + "Z"
+    for name, zone in (("created_at", ""), ("updated_at", "Z")):
+        image[name] = image[name].replace(" ", "T").rstrip("0").rstrip(".") + zone
     return dumps(image, ensure_ascii=False)
 
 
-def _piece(
-    family: str, run: int, op: str, numbers: Sequence[int], pairs: list[tuple[bytes, bytes]]
-) -> Piece:
+def _piece(family: str, run: int, ops: list[str], pairs: list[tuple[bytes, bytes]]) -> Piece:
     rows = Rows(
         table=orders.table(family),
-        ops=[op] * len(pairs),
+        ops=ops,
         ordinals=list(range(len(pairs))),
         keys=[key for key, _ in pairs],
         values=[value for _, value in pairs],
     )
-    commit = Commit(position=Position(f"{op}{numbers[-1]}"), committed_at=COMMITTED_AT)
+    commit = Commit(position=Position(f"run {run}"), committed_at=COMMITTED_AT)
     return Piece(run=run, rows=(rows,), commit=commit)

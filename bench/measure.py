@@ -5,15 +5,17 @@ Invariant: ours and the other side take turns, so that a busy machine slows both
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
+
+import psutil
 
 REPETITIONS = 3
 
@@ -66,6 +68,24 @@ class Clock:
         return Sample(rows=rows, wall_s=self._wall, cpu_s=self._cpu, peak_mb=peak_mb())
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and its children have used so far. cpu_s: processor time; peak_mb: resident,
+    the sum of each one's own peak.
+    """
+
+    cpu_s: float
+    peak_mb: float
+
+    @classmethod
+    def of(cls, process: psutil.Process) -> Self:
+        """Read it from the kernel; the process must be running."""
+        family = [process, *process.children(recursive=True)]
+        times = [member.cpu_times() for member in family]
+        cpu_s = sum(t.user + t.system + t.children_user + t.children_system for t in times)
+        return cls(float(cpu_s), sum(peak_mb(member.pid) for member in family))
+
+
 def peak_mb(process: int | str = "self") -> float:
     """The most memory a process had resident, in MB.
 
@@ -85,7 +105,8 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
 class Figure:
     """One line of the report. values: a figure for each repetition; peer: what stands beside it.
 
-    cpu_us, peak_mb: medians, for ours and the peer; None where they say nothing.
+    cpu_us, peak_mb: medians, for ours and the peer; None where they say nothing. less: the smaller
+    value is the better one. facts: what else a reader should know, by name.
     """
 
     bench: str
@@ -98,6 +119,8 @@ class Figure:
     peer_values: Sequence[float] = ()
     peer_cpu_us: float | None = None
     peer_peak_mb: float | None = None
+    less: bool = False
+    facts: Mapping[str, object] = field(default_factory=dict)
 
     @property
     def value(self) -> float:
@@ -109,8 +132,10 @@ class Figure:
 
     @property
     def ratio(self) -> float | None:
-        """How many times the peer's rate ours is."""
-        return self.value / self.peer_value if self.peer_value else None
+        """How many times as good as the peer ours is."""
+        if not self.peer_value or not self.value:
+            return None
+        return self.peer_value / self.value if self.less else self.value / self.peer_value
 
     def line(self) -> str:
         """The figure for people."""

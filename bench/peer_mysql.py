@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import WriteRowsEvent
 
-from bench import orders
 from bench.measure import Clock, Sample
 from capture.mysql_connection import settings
 from tests.services import mysql
@@ -50,24 +47,3 @@ def mysql_replication(url: str, schema: str, after: tuple[str, int], rows: int) 
     sample = clock.sample(rows)
     reader.close()
     return sample
-
-
-def load_data(url: str, rows: int, per_batch: int) -> list[Sample]:
-    """LOAD DATA LOCAL into a table that is `orders` without an index, a transaction a batch."""
-    clock = Clock()
-    with (
-        closing(mysql.connect(url)) as connection,
-        connection.cursor() as cursor,
-        tempfile.TemporaryDirectory() as folder,
-    ):
-        cursor.execute("create table plain as select * from orders limit 0")
-        path = Path(folder) / "rows"
-        columns = ", ".join(orders.NAMES)
-        for part in orders.parts(0, rows, per_batch):
-            path.write_text(orders.lines(part))
-            with clock:
-                cursor.execute(
-                    f"load data local infile '{path}' into table plain"
-                    f" character set utf8mb4 ({columns})"
-                )
-    return [clock.sample(rows)]

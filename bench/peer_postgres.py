@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import select
 from contextlib import closing
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import psycopg2
 from psycopg2.extras import LogicalReplicationConnection
 
-from bench import orders
 from bench.measure import Clock, Sample
 from tests.services import postgres
 
@@ -39,16 +37,3 @@ def psycopg2_messages(url: str, slot: str, publication: str, rows: int) -> Sampl
     sample = clock.sample(rows)
     connection.close()
     return sample
-
-
-def copy(url: str, rows: int, per_batch: int) -> list[Sample]:
-    """COPY into a table that is `orders` without an index, a transaction a batch."""
-    clock = Clock()
-    with closing(postgres.connect(url)) as connection, connection.cursor() as cursor:
-        cursor.execute("create table plain as select * from orders limit 0")
-        columns = ", ".join(orders.NAMES)
-        for part in orders.parts(0, rows, per_batch):
-            text = io.StringIO(orders.lines(part))
-            with clock:
-                cursor.copy_expert(f"copy plain ({columns}) from stdin", text, size=1 << 18)
-    return [clock.sample(rows)]

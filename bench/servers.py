@@ -35,6 +35,19 @@ def database(kind: str) -> Iterator[Database]:
 
 
 @contextmanager
+def broker(folder: Path) -> Iterator[str]:
+    """The address of a broker of the measurement's own, whose compiler works at full strength.
+
+    Not one that the environment names: those start quickly and stay slow, which would make both
+    sides of a comparison wait for the broker.
+    """
+    # At once, one of two consumers would work alone for seconds until the other has joined.
+    flags = ["group.initial.rebalance.delay.ms=1500"]
+    with kafka.start(folder / "broker", flags, java_flags=()) as started:
+        yield started.address
+
+
+@contextmanager
 def topics() -> Iterator[tuple[str, str]]:
     """A broker's address, and a prefix of topics that are deleted at the end."""
     prefix = f"bench{secrets.token_hex(5)}"

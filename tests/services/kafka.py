@@ -36,7 +36,8 @@ SETTINGS = {
     "broker.heartbeat.interval.ms": "500",
 }
 # The first tier of the compiler alone: the broker starts in half the time.
-JAVA = ["-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+QUICK_START = ("-XX:TieredStopAtLevel=1", "-Xshare:auto")
+JAVA = ["-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 
 
 def start(
@@ -45,11 +46,12 @@ def start(
     *,
     version: str = install.KAFKA_VERSION,
     client: Mapping[str, str] = MappingProxyType({}),
+    java_flags: Sequence[str] = QUICK_START,
 ) -> Server:
     """Start a broker with its data in `data_dir`.
 
     `extra_flags` are broker settings such as `message.max.bytes=2000000`; `client` is what a
-    client needs to log in where they demand it.
+    client needs to log in where they demand it; `java_flags` do not reach a container.
     """
     settings = SETTINGS | dict(flag.split("=", 1) for flag in extra_flags)
     if docker.answers():
@@ -67,7 +69,7 @@ def start(
     data_dir.mkdir(parents=True, exist_ok=True)
     properties = data_dir / "server.properties"
     properties.write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
-    kafka = [java, *JAVA, f"-Dkafka.logs.dir={data_dir}", "-cp", f"{jars}/*"]
+    kafka = [java, *java_flags, *JAVA, f"-Dkafka.logs.dir={data_dir}", "-cp", f"{jars}/*"]
     if not (data_dir / "data/meta.properties").exists():
         run([*kafka, "kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", properties])
     address = f"127.0.0.1:{port}"

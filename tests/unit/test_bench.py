@@ -1,15 +1,95 @@
-"""The page of measurements keeps up with what can be measured; no figure is asserted."""
+"""What measurements are made of, and the page that shows them; no figure is asserted."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from itertools import chain
 from pathlib import Path
+from xml.etree import ElementTree
 
-from bench.__main__ import BENCHES
+import pytest
 
-PAGE = Path(__file__).parents[2] / "docs" / "measurements.md"
+from bench import changes, debezium, orders, topics
+from bench.__main__ import BENCHES, record
+from bench.measure import Figure
+from bench.plot import svg
+from bench.report import PAGE, PLOT, page, store, stored
+
+PROMISED = {
+    "bench", "unit", "value", "spread", "peer", "peer_value", "ratio", "runs", "machine", "versions"
+}  # fmt: skip
 
 
-def test_every_bench_and_no_other_is_on_the_page_of_measurements() -> None:
+def figure(**settings: object) -> Figure:
+    given = {"bench": "log-sqlite", "what": "append", "unit": "rows/s", "values": [3.0, 1.0, 2.0]}
+    return Figure(**{**given, **settings})  # type: ignore[arg-type]
+
+
+def test_every_bench_and_no_other_is_on_the_page() -> None:
     named = set(re.findall(r"\bmake bench B=([a-z-]+)", PAGE.read_text(encoding="utf-8")))
     assert named == set(BENCHES)
+
+
+def test_the_page_and_its_plot_are_those_of_the_stored_figures() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    assert page(text, stored()) == text
+    assert svg(stored()) == PLOT.read_text(encoding="utf-8")
+
+
+def test_a_record_has_what_is_promised_of_each_figure() -> None:
+    line = record(figure(peer="a peer", peer_values=[1.0, 1.0, 1.0]), rows=10)
+    assert line.keys() >= PROMISED
+    assert (line["value"], line["spread"], line["ratio"]) == (2.0, 2.0, 2.0)
+
+
+def test_a_ratio_above_one_is_better_also_where_less_is() -> None:
+    assert figure(peer="a peer", peer_values=[8.0], less=True).ratio == 4.0
+    assert figure(peer="a peer", peer_values=[8.0]).ratio == 0.25
+    assert figure().ratio is None
+
+
+def test_a_figure_measured_again_replaces_the_one_before(tmp_path: Path) -> None:
+    path = tmp_path / "performance.jsonl"
+    store([record(figure(peer="Debezium jdbc 3.6.0 sink, one task"), 1)], path)
+    store([record(figure(peer="Debezium jdbc 3.6.0 sink, two tasks"), 2)], path)
+    store([record(figure(peer="Debezium jdbc 3.6.1 sink, two tasks"), 3)], path)
+    assert [line["rows"] for line in stored(path)] == [1, 3]
+
+
+def test_the_generated_part_leaves_the_prose_alone() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    written = page(text, [record(figure(peer="a peer", peer_values=[1.0]), rows=1000)])
+    assert "| append | 2.0 rows/s" in written
+    assert page(written, stored()) == text
+
+
+def test_the_plot_is_xml_and_has_a_bar_for_each_ratio() -> None:
+    named = record(figure(peer="a <peer>", peer_values=[1.0]), rows=1)
+    texts = list(ElementTree.fromstring(svg([named, record(figure(), rows=1)])).itertext())
+    assert "log-sqlite append : a <peer>" in texts
+    assert "log-sqlite append : None" not in texts
+
+
+@pytest.mark.parametrize("phase", changes.PHASES)
+def test_a_phase_has_as_many_changes_as_asked_and_each_row_once(phase: str) -> None:
+    found = list(chain.from_iterable(changes.batches(phase, 1000, 300)))
+    assert len(found) == 1000
+    assert max(Counter(number for _, number, _ in found).values()) == 1
+
+
+def test_after_the_mixture_inserts_updates_and_deletes_are_all_there() -> None:
+    assert Counter(changes.after("mixed", 100).values()) == {1: 40, 2: 50, 0: 40}
+
+
+def test_images_of_both_sides_are_compared_in_one_form() -> None:
+    row = orders.row(600_000)
+    ours = dict(zip(orders.NAMES, row, strict=True))
+    ours |= {"created_at": "2026-11-22T09:40:00.6", "updated_at": "2026-11-22T10:40:00.6Z"}
+    assert topics.headwater_row(ours) == row
+    theirs = ours | {"total": "AA==", "created_at": 1_795_340_400_600_000}
+    assert topics.debezium_row(theirs) == row
+
+
+def test_a_peer_is_named_with_its_version() -> None:
+    assert re.fullmatch(r"Debezium postgres \d+\.\d+\.\d+", debezium.called("postgres"))
