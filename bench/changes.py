@@ -20,12 +20,12 @@ PHASES = ("insert", "update", "mixed")
 """In the order in which they are measured: each finds what the one before left."""
 
 
-def transactions(phase: str, rows: int) -> Iterator[list[Change]]:
-    """The phase's changes, `rows` of them, 100 a transaction."""
+def transactions(phase: str, rows: int, first: int = 1) -> Iterator[list[Change]]:
+    """The phase's changes, `rows` of them, 100 a transaction; the mixture begins at row 1."""
     if phase == "mixed":
         return _mixed(rows)
     op, version = ("c", 0) if phase == "insert" else ("u", 1)
-    parts = orders.parts(1, rows, orders.PER_TRANSACTION)
+    parts = orders.parts(first, rows, orders.PER_TRANSACTION)
     return ([(op, number, version) for number in part] for part in parts)
 
 

@@ -84,9 +84,15 @@ def source(
 
 
 def sink(
-    kind: str, database: Database, topic: str, *, tasks: int, content: tuple[str, str] | None
+    kind: str,
+    database: Database,
+    topic: str,
+    *,
+    tasks: int,
+    content: tuple[str, str] | None,
+    table: str = "orders",
 ) -> dict[str, str]:
-    """A sink of that topic into `orders`; content: the schemas, where the messages lack them."""
+    """A sink of that topic into a table; content: the schemas, where the messages lack them."""
     at = urlsplit(database.url)
     options = "reWriteBatchedInserts=true"
     if kind != "postgres":
@@ -104,7 +110,7 @@ def sink(
         "primary.key.mode": "record_key",
         "primary.key.fields": "id",
         "schema.evolution": "none",
-        "collection.name.format": "orders",
+        "collection.name.format": table,
         "quote.identifiers": "false",
         "use.time.zone": "UTC",
         "use.reduction.buffer": "true",

@@ -1,139 +1,102 @@
-"""MySQL -> embedded log -> PostgreSQL by the real commands, each a process of its own.
+"""A backlog from one PostgreSQL database to another, by every way there is (bench/flows.py).
 
-Two figures: how fast a backlog drains, and how long after its commit a single row can be read in
-the target. Nothing stands beside them: no other tool was found that does the same work here.
+All ways stand at one place when the backlog is written, and go through it one after another. Each
+is timed from the first of its rows that can be seen in its target, so no start is in a figure.
 """
 
 from __future__ import annotations
 
-import secrets
 import tempfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from itertools import count
 from pathlib import Path
-from statistics import quantiles
 from time import perf_counter, sleep
 
-import psutil
-
-from bench import orders
-from bench.measure import REPETITIONS, Figure, Sample, compared, peak_mb
-from bench.servers import database
-from tests.faults.pipeline import Worker, pipeline, until
-from tests.services.database import Database
+from bench import flows, held, orders
+from bench.connect import PeerFailed, until, worker
+from bench.flows import Flow
+from bench.measure import REPETITIONS, Figure, Sample, Usage, compared
+from bench.servers import broker, server
+from tests.services.database import Database, fresh
 
 ROWS = 100_000
-RATE_PER_S = 200
-SECONDS = 10
-POLL_S = 0.0005
-TICKS = (
-    "create table ticks (id bigint primary key auto_increment,"
-    " sync_id char(36) not null unique, n int not null)"
-)
+POLL_S = 0.02
+WITHIN_S = 300.0
 
 
 def end_to_end(rows: int) -> Iterator[Figure]:
-    with database("mysql") as source, database("postgres") as target:
-        source.execute(orders.MYSQL)
-        source.execute(TICKS)
-        with _running(source, target) as (capture, apply):
-            delays = [_latency(source, target, number) for number in range(REPETITIONS)]
-            drained = [
-                _drain(source, target, capture, apply, number * rows, rows)
-                for number in range(REPETITIONS)
-            ]
-    yield compared("end-to-end", "drain", drained, None, [])
-    for name, at in (("p50", 49), ("p99", 98)):
-        values = [quantiles(found, n=100)[at] for found in delays]
-        yield Figure(bench="end-to-end", what=name, unit="ms", values=values)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-bench-")))
+        servers = stack.enter_context(broker(folder))
+        running = stack.enter_context(server("postgres"))
+        connect = stack.enter_context(worker(servers, folder, ["postgres", "jdbc"]))
+        source, *targets = (stack.enter_context(fresh(running)) for _ in range(5))
+        for made in (source, *targets):
+            made.execute(orders.POSTGRES)
+        orders.fill(source, orders.BEAT, 1)
+        ways: list[Flow] = [
+            stack.enter_context(
+                flows.chain(connect, servers, folder, source, targets[0], "orders")
+            ),
+            stack.enter_context(flows.native(source, targets[1])),
+            stack.enter_context(
+                flows.ours("sqlite", servers, folder / "sqlite", source, targets[2])
+            ),
+            stack.enter_context(flows.ours("kafka", servers, folder / "kafka", source, targets[3])),
+        ]
+        _beat(source, ways)
+        samples: dict[str, list[Sample]] = {way.name: [] for way in ways}
+        # The first repetition, on a virtual machine that is still cold, does not count.
+        for number in range(REPETITIONS + 1):
+            for way in ways:
+                way.stop()
+            first = 1 + number * rows
+            orders.fill(source, first, rows)
+            for way in ways:
+                sample = _drain(way, first, rows)
+                samples[way.name] += [sample] if number else []
+    chain, native, *own = ways
+    for way in own:
+        for peer in (native, chain):
+            yield compared("end-to-end", way.name, samples[way.name], peer.name, samples[peer.name])
 
 
-@contextmanager
-def _running(source: Database, target: Database) -> Iterator[tuple[Worker, Worker]]:
-    """`headwater capture` and `headwater apply` at work, both tables in the target."""
-    name = f"bench_{secrets.token_hex(4)}"
-    with (
-        tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder,
-        pipeline(Path(folder), name, source, {"mirror": target}, "sqlite") as flow,
-    ):
-        flow.prepare()
-        capture, apply = flow.capture(), flow.apply("mirror")
-        source.execute("insert into ticks (sync_id, n) values (uuid(), -1)")
+def _beat(source: Database, ways: list[Flow]) -> None:
+    """Return when a change has come through every way."""
+    numbers = count(orders.BEAT + 1)
 
-        def has_arrived() -> bool:
-            capture.alive()
-            apply.alive()
-            made = "select count(*) from information_schema.tables where table_name in %s"
-            there = target.query(made, ("orders", "ticks")) == [(2,)]
-            return there and target.query("select count(*) from ticks") == [(1,)]
+    def has_come() -> bool:
+        orders.fill(source, next(numbers), 1)
+        for way in ways:
+            way.check()
+        return all(way.target.query("select count(*) from orders") != [(0,)] for way in ways)
 
-        until(has_arrived, "the first row")
-        yield capture, apply
-        capture.stop()
-        apply.stop()
+    until(has_come, "a beat to come through every way")
 
 
-def _drain(
-    source: Database, target: Database, capture: Worker, apply: Worker, first: int, rows: int
-) -> Sample:
-    """Let the capture rest while rows are written; the time from its waking to the last row."""
-    processes = [psutil.Process(worker.process.pid) for worker in (capture, apply)]
-    processes[0].suspend()
-    try:
-        orders.fill(source, first, rows)
-    finally:
-        processes[0].resume()
-    begun, cpu = perf_counter(), _cpu(processes)
-    with closing(target.connect()) as connection, connection.cursor() as cursor:
-        count = 0
-        while count < first + rows:
-            sleep(0.02)
-            capture.alive()
-            apply.alive()
-            cursor.execute("select count(*) from orders")
-            (count,) = cursor.fetchone()
+def _drain(way: Flow, first: int, rows: int) -> Sample:
+    with closing(held.Look(way.target, "insert", rows, first)) as look:
+        way.resume()
+        _until(look.has_begun, way)
+        begun, before = perf_counter(), way.usage()
+        seen = look.count()
+        _until(look.is_done, way)
+        wall_s, after = perf_counter() - begun, way.usage()
+    held.compare(way.target, dict.fromkeys(range(1, first + rows), 0))
+    used = after or Usage(0, 0)
     return Sample(
-        rows=rows,
-        wall_s=perf_counter() - begun,
-        cpu_s=_cpu(processes) - cpu,
-        peak_mb=max(peak_mb(process.pid) for process in processes),
+        rows=rows - seen,
+        wall_s=wall_s,
+        cpu_s=used.cpu_s - (before or used).cpu_s,
+        peak_mb=used.peak_mb,
     )
 
 
-def _cpu(processes: list[psutil.Process]) -> float:
-    times = [process.cpu_times() for process in processes]
-    return float(sum(t.user + t.system for t in times))
-
-
-def _latency(source: Database, target: Database, number: int) -> list[float]:
-    """Milliseconds from each commit's return to the row's first sight in the target."""
-    rows = RATE_PER_S * SECONDS
-    first = 1 + number * rows
-    with (
-        ThreadPoolExecutor(1) as pool,
-        closing(target.connect()) as connection,
-        connection.cursor() as cursor,
-    ):
-        writing = pool.submit(_write_ticks, source, rows)
-        seen: list[float] = []
-        while len(seen) < rows:
-            sleep(POLL_S)
-            cursor.execute("select count(*) from ticks")
-            count = cursor.fetchone()[0] - first
-            seen += [perf_counter()] * (count - len(seen))
-        committed = writing.result()
-    # Rows become visible in the order of their commits.
-    return [(s - c) * 1000 for s, c in zip(seen, committed, strict=True)]
-
-
-def _write_ticks(source: Database, rows: int) -> list[float]:
-    """One commit for each row at an even pace; when each returned."""
-    committed = []
-    with closing(source.connect()) as connection, connection.cursor() as cursor:
-        begun = perf_counter()
-        for number in range(rows):
-            sleep(max(0.0, begun + number / RATE_PER_S - perf_counter()))
-            cursor.execute("insert into ticks (sync_id, n) values (uuid(), %s)", (number,))
-            committed.append(perf_counter())
-    return committed
+def _until(condition: Callable[[], bool], way: Flow) -> None:
+    deadline = perf_counter() + WITHIN_S
+    while not condition():
+        way.check()
+        if perf_counter() > deadline:
+            raise PeerFailed(f"waited {WITHIN_S:.0f} s in vain for {way.name}")
+        sleep(POLL_S)

@@ -21,13 +21,16 @@ SOME = 64
 class Look:
     """Asks again and again how far one phase has come in a target."""
 
-    def __init__(self, database: Database, phase: str, rows: int) -> None:
+    def __init__(self, database: Database, phase: str, rows: int, first: int = 1) -> None:
+        """first: the number of the phase's first row, where it is not the first such phase."""
         self._phase = phase
         self._connection = database.connect()
         self._cursor = self._connection.cursor()
         self._cursor.execute(_utc(database))
-        found = list(chain.from_iterable(changes.transactions(phase, rows)))
+        found = list(chain.from_iterable(changes.transactions(phase, rows, first)))
         self._first, self._last = found[:SOME], found[-SOME:]
+        self._before = 0
+        self._before = self.count()
 
     def close(self) -> None:
         """End the session."""
@@ -44,14 +47,14 @@ class Look:
         return found == wanted
 
     def count(self) -> int:
-        """Changes that can be seen, by a count over the table."""
+        """Changes of the phase that can be seen, by a count over the table."""
         version = changes.PHASES.index(self._phase)
         self._cursor.execute(
             "select count(*) from orders where updated_at >= %s", (orders.since(version),)
         )
         (count,) = self._cursor.fetchone()
         # Every second change of the mixture is an update, and it alone has this version.
-        return int(count) * (2 if self._phase == "mixed" else 1)
+        return int(count) * (2 if self._phase == "mixed" else 1) - self._before
 
     def _totals(self, changed: list[Change]) -> tuple[dict[str, Any], dict[str, Any]]:
         ids = tuple(orders.sync_id(number) for _, number, _ in changed)
@@ -82,7 +85,7 @@ def compare(database: Database, expected: Mapping[int, int]) -> None:
         for row in cursor:
             number = numbers.get(row[1])
             if number is None:
-                if row[1] == orders.sync_id(orders.BEAT):
+                if orders.is_beat(row[1]):
                     continue
                 raise Different(f"the target holds a row {row[0]} that it should not")
             if _written(row) != orders.row(number, expected[number])[1:]:

@@ -13,7 +13,7 @@ from tests.services.database import Database
 SCHEMA = "shop"
 PER_TRANSACTION = 100
 BEAT = 1_000_000_000
-"""The number of a row that is written to see whether changes flow; no measurement counts it."""
+"""From here on rows are written only to see whether changes flow; no measurement counts them."""
 
 MYSQL = (
     "create table orders (id bigint primary key auto_increment, sync_id char(36) not null unique,"
@@ -69,6 +69,11 @@ def ddl(kind: str) -> str:
 def sync_id(number: int) -> str:
     """The identity of row `number`, spread like a random one."""
     return f"{number * 2_654_435_761 % (1 << 32):08x}-0000-4000-8000-{number:012x}"
+
+
+def is_beat(identity: str) -> bool:
+    """Whether a sync_id is that of a row numbered BEAT or above."""
+    return int(identity[-12:], 16) >= BEAT
 
 
 def row(number: int, version: int = 0) -> tuple[Any, ...]:

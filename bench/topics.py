@@ -116,7 +116,7 @@ def compare(
                 image = image.get("payload", image)["after"]
                 at = image["id"] - numbers.start
                 if not 0 <= at < len(seen):
-                    # The row that was there before the position may come again.
+                    # A beat that came late.
                     continue
                 if seen[at]:
                     raise Different(f"row {image['id']} came twice")
