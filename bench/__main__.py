@@ -18,7 +18,7 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from bench import applies, captures, end_to_end, latency, logs, sources
+from bench import applies, captures, end_to_end, giant, latency, logs, sources
 from bench.measure import Figure
 from bench.report import store
 from tests.services import Unavailable
@@ -38,6 +38,7 @@ BENCHES: dict[str, tuple[Bench, int]] = {
     "apply-mysql": (applies.mysql, applies.ROWS),
     "end-to-end": (end_to_end.end_to_end, end_to_end.ROWS),
     "latency": (latency.latency, latency.ROWS),
+    "giant-transaction": (giant.giant, giant.ROWS),
 }
 """Each with its number of rows."""
 

@@ -113,8 +113,10 @@ def _standing(kind: str, folder: Path, running: Server, servers: str) -> Iterato
     name = f"a{secrets.token_hex(4)}"
     broker_log = Server(kind="kafka", url=f"kafka://{servers}")
     with (
+        fresh(running) as empty,
         fresh(running) as target,
-        pipeline(folder, name, target, {"mirror": target}, broker_log) as flow,
+        # The rows come from no database: the configuration wants one all the same.
+        pipeline(folder, name, empty, {"mirror": target}, broker_log) as flow,
         closing(KafkaLog(servers, name)) as log,
     ):
         target.execute(orders.ddl(kind))
