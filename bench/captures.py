@@ -11,75 +11,89 @@ from __future__ import annotations
 import secrets
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import psutil
 
-from bench import debezium, orders, topics
+from bench import debezium, shapes, topics
 from bench.connect import Connect, until, worker
-from bench.measure import REPETITIONS, Figure, Sample, Usage, by_turns, compared
+from bench.measure import REPETITIONS, Figure, Sample, Usage, by_turns, compared, costs
 from bench.servers import broker, database
+from bench.shapes import Shape
 from tests.faults.pipeline import Pipeline, pipeline
 from tests.services.database import Database
 from tests.services.server import Server
 
 ROWS = 300_000
+WIDE_ROWS = 60_000
 POLL_S = 0.02
-WITHIN_S = 120.0
+WITHIN_S = 300.0
 
 
 def mysql(rows: int) -> Iterator[Figure]:
-    return _capture("mysql", rows)
+    return _capture("capture-mysql", "mysql", shapes.ORDERS, rows)
 
 
 def mariadb(rows: int) -> Iterator[Figure]:
-    return _capture("mariadb", rows)
+    return _capture("capture-mariadb", "mariadb", shapes.ORDERS, rows)
 
 
 def postgres(rows: int) -> Iterator[Figure]:
-    return _capture("postgres", rows)
+    return _capture("capture-postgres", "postgres", shapes.ORDERS, rows)
 
 
-def _capture(kind: str, rows: int) -> Iterator[Figure]:
+def wide(rows: int) -> Iterator[Figure]:
+    return _capture("capture-wide", "postgres", shapes.WIDE, rows)
+
+
+def narrow(rows: int) -> Iterator[Figure]:
+    return _capture("capture-narrow", "postgres", shapes.NARROW, rows)
+
+
+def tables(rows: int) -> Iterator[Figure]:
+    return _capture("capture-tables", "postgres", shapes.HUNDRED, rows)
+
+
+def _capture(bench: str, kind: str, shape: Shape, rows: int) -> Iterator[Figure]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headwater-bench-")))
         servers = stack.enter_context(broker(folder))
         made = stack.enter_context(database(kind))
-        made.execute(orders.POSTGRES if kind == "postgres" else orders.MYSQL)
+        shape.make(kind, made)
         connect = stack.enter_context(worker(servers, folder, [kind]))
         prefix = f"b{secrets.token_hex(4)}"
         ours = [
-            stack.enter_context(_ours(folder, f"{prefix}_{number}", made, servers))
+            stack.enter_context(_ours(folder, f"{prefix}_{number}", made, servers, shape))
             for number in range(REPETITIONS)
         ]
         # One more: the first run, on a virtual machine that is still cold, does not count.
         theirs = [f"{prefix}_peer{number}" for number in range(REPETITIONS + 1)]
-        _start_at_here(kind, servers, made, connect, folder, ours, theirs)
-        orders.fill(made, 1, rows)
+        _start_at_here(kind, servers, made, shape, connect, folder, ours, theirs)
+        shape.fill(made, 1, rows)
 
         def capture(number: int) -> list[Sample]:
             flow = ours[number]
-            topic = debezium.topic(flow.name, made)
-            worker = flow.capture()
-            process = psutil.Process(worker.process.pid)
-            with _stopped_after(worker.stop):
+            into = _topics(flow.name, made, shape)
+            one = flow.capture()
+            process = psutil.Process(one.process.pid)
+            with _stopped_after(one.stop):
                 return [
                     _watch(
-                        servers, topic, rows, topics.headwater_row,
-                        lambda: Usage.of(process), worker.alive,
+                        servers, into, rows, shape, shape.ours,
+                        lambda: Usage.of(process), one.alive,
                     )
                 ]  # fmt: skip
 
         def peer(number: int) -> list[Sample]:
             name = theirs[number + 1]
+            into = _topics(name, made, shape)
             connect.resume(name)
             with _stopped_after(lambda: connect.stop(name)):
                 return [
                     _watch(
-                        servers, debezium.topic(name, made), rows, topics.debezium_row,
+                        servers, into, rows, shape, shape.theirs,
                         lambda: connect.usage, lambda: connect.check(name),
                     )
                 ]  # fmt: skip
@@ -88,16 +102,23 @@ def _capture(kind: str, rows: int) -> Iterator[Figure]:
         captured, connected = by_turns(capture, peer)
         for name in theirs:
             connect.delete(name)
-    yield compared(f"capture-{kind}", "stream", captured, debezium.called(kind), connected)
+    yield compared(bench, shape.what, captured, debezium.called(kind), connected)
+    yield from costs(bench, shape.what, captured, debezium.called(kind), connected)
+
+
+def _topics(name: str, source: Database, shape: Shape) -> list[str]:
+    return [debezium.topic(name, source, table) for table in shape.tables]
 
 
 @contextmanager
-def _ours(folder: Path, name: str, source: Database, servers: str) -> Iterator[Pipeline]:
+def _ours(
+    folder: Path, name: str, source: Database, servers: str, shape: Shape
+) -> Iterator[Pipeline]:
     home = folder / name
     home.mkdir()
     log = Server(kind="kafka", url=f"kafka://{servers}")
     with pipeline(home, name, source, {}, log) as flow:
-        flow.log["partitions"] = topics.PARTITIONS
+        flow.log["partitions"] = shape.partitions
         flow.configure(first_copy="none")
         yield flow
 
@@ -106,6 +127,7 @@ def _start_at_here(
     kind: str,
     servers: str,
     source: Database,
+    shape: Shape,
     connect: Connect,
     folder: Path,
     ours: list[Pipeline],
@@ -113,24 +135,27 @@ def _start_at_here(
 ) -> None:
     """Let a beat through every side, and stop: there each will go on."""
     names = [*(flow.name for flow in ours), *theirs]
-    topics.create(servers, *(debezium.topic(name, source) for name in theirs))
+    made = [topic for name in theirs for topic in _topics(name, source, shape)]
+    topics.create(servers, *made, partitions=shape.partitions)
     for number, name in enumerate(theirs):
         connect.create(name, debezium.source(kind, name, source, folder, number))
     workers = []
     for flow in ours:
         flow.run("prepare", flow.name)
         workers.append(flow.capture())
-    orders.fill(source, orders.BEAT, 1)
-    arrived = [topics.Ends(servers, debezium.topic(name, source)) for name in names]
+    beats = shape.beats(source)
+    wanted = {topic for name in names for topic in _topics(name, source, shape)}
+    ends = topics.Ends(servers, *wanted)
 
     def has_begun() -> bool:
         # A capture that has just started stands at the source's end, wherever that is by then.
-        source.execute(f"update orders set quantity = quantity + 1 where id = {orders.BEAT}")
+        next(beats)
         for one in workers:
             one.alive()
-        return all(ends.total() for ends in arrived)
+        return {topic for (topic, _), end in ends.places().items() if end} == wanted
 
-    until(has_begun, "a row from every side")
+    with closing(beats):
+        until(has_begun, "a row from every side")
     for one in workers:
         one.stop()
     for name in theirs:
@@ -147,14 +172,15 @@ def _stopped_after(stop: Callable[[], object]) -> Iterator[None]:
 
 def _watch(
     servers: str,
-    topic: str,
+    into: list[str],
     rows: int,
-    row: Callable[[dict[str, Any]], topics.Row],
+    shape: Shape,
+    row: Callable[[shapes.Image], topics.Row],
     usage: Callable[[], Usage],
     check: Callable[[], object],
 ) -> Sample:
-    """Wait until the backlog is in the topic, then compare every row of it."""
-    ends = topics.Ends(servers, topic)
+    """Wait until the backlog is in the topics, then compare every row of it."""
+    ends = topics.Ends(servers, *into)
     begins = ends.places()
     base = sum(begins.values())
     deadline = monotonic() + WITHIN_S
@@ -163,11 +189,11 @@ def _watch(
         if grown and first is None:
             first = grown, usage()
         if monotonic() > deadline:
-            raise topics.Different(f"{topic} has {grown:,} of {rows:,} rows")
+            raise topics.Different(f"{into[0]}: {grown:,} of {rows:,} rows are there")
         check()
         sleep(POLL_S)
     last = usage()
-    arrival = topics.compare(servers, begins, range(1, rows + 1), row)
+    arrival = topics.compare(servers, begins, range(1, rows + 1), row, shape.row)
     seen, before = first or (0, Usage(0, 0))
     return Sample(
         rows=arrival.rows,

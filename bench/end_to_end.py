@@ -16,11 +16,11 @@ from time import perf_counter, sleep
 from bench import flows, held, orders
 from bench.connect import PeerFailed, until, worker
 from bench.flows import Flow
-from bench.measure import REPETITIONS, Figure, Sample, Usage, compared
+from bench.measure import REPETITIONS, Figure, Sample, Usage, compared, counted
 from bench.servers import broker, server
 from tests.services.database import Database, fresh
 
-ROWS = 100_000
+ROWS = 200_000
 POLL_S = 0.02
 WITHIN_S = 300.0
 
@@ -86,7 +86,7 @@ def _drain(way: Flow, first: int, rows: int) -> Sample:
     held.compare(way.target, dict.fromkeys(range(1, first + rows), 0))
     used = after or Usage(0, 0)
     return Sample(
-        rows=rows - seen,
+        rows=counted(rows, seen, way.name),
         wall_s=wall_s,
         cpu_s=used.cpu_s - (before or used).cpu_s,
         peak_mb=used.peak_mb,

@@ -43,6 +43,17 @@ class Sample:
         return self.cpu_s / self.rows * 1e6
 
 
+class Unmeasured(Exception):
+    """Everything had come by the first look: ask for more --rows."""
+
+
+def counted(rows: int, seen: int, what: str) -> int:
+    """The rows that came after the first look, at which `seen` were there; raises Unmeasured."""
+    if seen >= rows:
+        raise Unmeasured(f"{what}: all {rows:,} rows had come by the first look: ask for more")
+    return rows - seen
+
+
 class Clock:
     """Sums the time inside its `with` blocks; what stands between them is preparation."""
 
@@ -176,6 +187,31 @@ def compared(
         peer_cpu_us=median(s.cpu_us for s in theirs) if theirs else None,
         peer_peak_mb=median(s.peak_mb for s in theirs) if theirs else None,
     )
+
+
+def costs(
+    bench: str, what: str, ours: Sequence[Sample], peer: str, theirs: Sequence[Sample]
+) -> Iterator[Figure]:
+    """The processor time and the memory of the same samples, each as a figure of its own."""
+    for unit, of in (("CPU s/million rows", _cpu_us), ("MB resident", _peak_mb)):
+        yield Figure(
+            bench=bench,
+            what=what,
+            unit=unit,
+            values=[of(s) for s in ours],
+            peer=peer,
+            peer_values=[of(s) for s in theirs],
+            less=True,
+        )
+
+
+def _cpu_us(sample: Sample) -> float:
+    # A microsecond a row is a second a million rows.
+    return sample.cpu_us
+
+
+def _peak_mb(sample: Sample) -> float:
+    return sample.peak_mb
 
 
 def by_turns(

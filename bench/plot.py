@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape
 
 LOWEST, HIGHEST = -4, 5
 """Powers of two at the edges: a sixteenth of the peer, 32 times the peer."""
-LEFT, SCALE, ROW, TOP = 470, 60, 20, 30
+LEFT, SCALE, ROW, TOP = 640, 60, 20, 30
 BETTER, WORSE, GRID, INK = "#2a7f62", "#b4532a", "#cccccc", "#333333"
 
 
@@ -31,7 +31,7 @@ def svg(lines: Iterable[Mapping[str, Any]]) -> str:
         y = TOP + ROW * number
         power = min(max(log2(line["ratio"]), LOWEST), HIGHEST)
         start, end = sorted((_place(0), _place(power)))
-        name = f"{line['bench']} {line['what']} : {line['peer']}"
+        name = f"{line['bench']}, {line['what']}, {line['unit']} : {line['peer']}"
         color = BETTER if power >= 0 else WORSE
         parts += [
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(name)}</text>',

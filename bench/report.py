@@ -83,10 +83,10 @@ def _bench(line: Line) -> str:
     return str(line["bench"])
 
 
-def _name(line: Line) -> tuple[str, str, str]:
+def _name(line: Line) -> tuple[str, ...]:
     # Versions of the peer come and go; the figure is the same one.
     peer = (line["peer"] or "").split(",")
-    return line["bench"], line["what"], ",".join([peer[0].split(" ")[0], *peer[1:]])
+    return line["bench"], line["what"], line["unit"], peer[0].split(" ")[0], *peer[1:]
 
 
 def main() -> None:

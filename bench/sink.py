@@ -10,7 +10,7 @@ from time import monotonic, perf_counter, sleep
 
 from bench import changes, debezium, held, orders, topics
 from bench.connect import Connect, PeerFailed, until, worker
-from bench.measure import Sample
+from bench.measure import Sample, counted
 from tests.services.database import Database, fresh
 from tests.services.server import Server
 
@@ -113,7 +113,7 @@ class Sinks:
         self._until(look.is_done, name)
         wall_s, after = perf_counter() - begun, self._connect.usage
         return Sample(
-            rows=self._rows - seen,
+            rows=counted(self._rows, seen, name),
             wall_s=wall_s,
             cpu_s=after.cpu_s - before.cpu_s,
             peak_mb=after.peak_mb,

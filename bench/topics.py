@@ -38,11 +38,11 @@ class Different(Exception):
     """A side did not deliver what the source holds: its speed means nothing."""
 
 
-def create(servers: str, *names: str) -> None:
+def create(servers: str, *names: str, partitions: int = PARTITIONS) -> None:
     """Topics that are stamped by the broker, as Headwater's own are."""
     stamped = {"message.timestamp.type": "LogAppendTime"}
     client = AdminClient({"bootstrap.servers": servers})
-    made = client.create_topics([NewTopic(name, PARTITIONS, 1, config=stamped) for name in names])
+    made = client.create_topics([NewTopic(name, partitions, 1, config=stamped) for name in names])
     for creation in made.values():
         creation.result()
 
@@ -92,10 +92,11 @@ def compare(
     begins: Mapping[tuple[str, int], int],
     numbers: range,
     row: Callable[[dict[str, Any]], Row],
+    expected: Callable[[int], Row],
 ) -> Arrival:
     """Read on from `begins`; every row of `numbers` must be there once, and equal, and no other.
 
-    row: the image in comparable form. Raises Different.
+    row: the image in the form in which `expected` gives the row of that number. Raises Different.
     """
     seen = bytearray(len(numbers))
     stamps: Counter[int] = Counter()
@@ -120,7 +121,7 @@ def compare(
                     continue
                 if seen[at]:
                     raise Different(f"row {image['id']} came twice")
-                if row(image) != orders.row(image["id"]):
+                if row(image) != expected(image["id"]):
                     raise Different(f"row {image['id']} is not as it was written")
                 seen[at] = 1
                 stamps[message.timestamp()[1]] += 1

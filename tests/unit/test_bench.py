@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import pytest
 
-from bench import changes, debezium, orders, topics
+from bench import changes, debezium, orders, shapes, topics
 from bench.__main__ import BENCHES, record
-from bench.measure import Figure
+from bench.measure import Figure, Sample, costs
 from bench.plot import svg
 from bench.report import PAGE, PLOT, page, store, stored
 
@@ -67,8 +67,8 @@ def test_the_generated_part_leaves_the_prose_alone() -> None:
 def test_the_plot_is_xml_and_has_a_bar_for_each_ratio() -> None:
     named = record(figure(peer="a <peer>", peer_values=[1.0]), rows=1)
     texts = list(ElementTree.fromstring(svg([named, record(figure(), rows=1)])).itertext())
-    assert "log-sqlite append : a <peer>" in texts
-    assert "log-sqlite append : None" not in texts
+    assert "log-sqlite, append, rows/s : a <peer>" in texts
+    assert "log-sqlite, append, rows/s : None" not in texts
 
 
 @pytest.mark.parametrize("phase", changes.PHASES)
@@ -89,6 +89,21 @@ def test_images_of_both_sides_are_compared_in_one_form() -> None:
     assert topics.headwater_row(ours) == row
     theirs = ours | {"total": "AA==", "created_at": 1_795_340_400_600_000}
     assert topics.debezium_row(theirs) == row
+
+
+@pytest.mark.parametrize("shape", [shapes.ORDERS, shapes.WIDE, shapes.NARROW, shapes.HUNDRED])
+def test_a_shape_makes_a_table_with_a_column_for_each_value(shape: shapes.Shape) -> None:
+    ddl = shape.ddl("postgres", shape.tables[0])
+    assert f"create table {shape.tables[0]} (" in ddl
+    columns = re.sub(r"\([\d,]+\)", "", ddl).count(",") + 1
+    assert len(shape.row(7)) == columns
+
+
+def test_processor_time_and_memory_are_figures_of_their_own() -> None:
+    sample = Sample(rows=1_000_000, wall_s=1, cpu_s=2, peak_mb=50)
+    peer = Sample(rows=1_000_000, wall_s=1, cpu_s=20, peak_mb=600)
+    found = {f.unit: (f.value, f.ratio) for f in costs("b", "w", [sample], "a peer", [peer])}
+    assert found == {"CPU s/million rows": (2.0, 10.0), "MB resident": (50.0, 12.0)}
 
 
 def test_a_peer_is_named_with_its_version() -> None:
