@@ -15,7 +15,7 @@ from bench.envelopes import padded_piece
 from bench.measure import Clock, Figure, Sample, by_turns, compared, isolated
 from bench.peer_kafka import consume, produce
 from bench.peer_sqlite import executemany, select
-from bench.servers import topics
+from bench.servers import broker
 from transport.kafka import KafkaLog
 from transport.log import Log
 from transport.sqlite import SqliteLog
@@ -45,17 +45,20 @@ def sqlite(rows: int) -> Iterator[Figure]:
 
 
 def kafka(rows: int) -> Iterator[Figure]:
-    with topics() as (servers, prefix):
+    with (
+        tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder,
+        broker(Path(folder)) as servers,
+    ):
 
         def ours(number: int) -> list[Sample]:
-            source = f"{prefix}-{number}"
+            source = f"{SOURCE}-{number}"
             return [
                 isolated(_append, "kafka", servers, source, rows),
                 _read("kafka", servers, rows, source),
             ]
 
         def bare(number: int) -> list[Sample]:
-            topic = f"{prefix}.plain{number}"
+            topic = f"plain{number}"
             return [
                 isolated(produce, servers, topic, rows),
                 isolated(consume, servers, topic, rows),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,14 +44,3 @@ def broker(folder: Path) -> Iterator[str]:
     flags = ["group.initial.rebalance.delay.ms=1500"]
     with kafka.start(folder / "broker", flags, java_flags=()) as started:
         yield started.address
-
-
-@contextmanager
-def topics() -> Iterator[tuple[str, str]]:
-    """A broker's address, and a prefix of topics that are deleted at the end."""
-    prefix = f"bench{secrets.token_hex(5)}"
-    with server("kafka") as broker:
-        try:
-            yield broker.address, prefix
-        finally:
-            kafka.drop_topics(broker.address, prefix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import chain
 from pathlib import Path
 from time import monotonic, perf_counter, sleep
 
@@ -69,9 +70,13 @@ class Sinks:
 
         made = {self._topics[phase, way] for way in names}
         until(has_begun, "both sources to begin")
-        began = ends.total()
+        began = ends.settled()
         changes.write(source, changes.transactions(phase, self._rows))
-        until(lambda: ends.total() >= began + 2 * self._rows, f"topics of {phase}")
+        # Debezium writes a tombstone after each delete.
+        written = chain.from_iterable(changes.transactions(phase, self._rows))
+        messages = len(names) * sum(2 if op == "d" else 1 for op, _, _ in written)
+        until(lambda: ends.total() >= began + messages, f"topics of {phase}", within_s=WITHIN_S)
+        ends.settled()
         for name in names.values():
             self._connect.stop(name)
             self._connect.delete(name)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import orjson
@@ -53,16 +53,11 @@ class Ends:
     def __init__(self, servers: str, *topics: str) -> None:
         self._client = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         self._topics = topics
+        self._asked: dict[TopicPartition, Any] = {}
 
     def places(self) -> dict[tuple[str, int], int]:
-        """The end of each partition; empty while a topic is being made."""
-        listed = self._client.list_topics(timeout=30).topics
-        asked = {
-            TopicPartition(topic, partition): LATEST
-            for topic in self._topics
-            if topic in listed
-            for partition in listed[topic].partitions
-        }
+        """The end of each partition; of a topic that is being made, nothing yet."""
+        asked = self._asked or self._partitions()
         if not asked:
             return {}
         try:
@@ -77,6 +72,26 @@ class Ends:
     def total(self) -> int:
         """Messages ever written."""
         return sum(self.places().values())
+
+    def settled(self) -> int:
+        """Messages ever written, once no more have come for a second."""
+        total, before = self.total(), -1
+        while total != before:
+            sleep(1)
+            total, before = self.total(), total
+        return total
+
+    def _partitions(self) -> dict[TopicPartition, Any]:
+        listed = self._client.list_topics(timeout=30).topics
+        there = [name for name in self._topics if name in listed and listed[name].partitions]
+        found = {
+            TopicPartition(topic, partition): LATEST
+            for topic in there
+            for partition in listed[topic].partitions
+        }
+        if len(there) == len(self._topics):
+            self._asked = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
