@@ -58,7 +58,10 @@ def alone() -> Iterator[None]:
 def cached(name: str, fill: Callable[[Path], None]) -> Path:
     """The folder `name` of the cache, made by `fill(folder)` the first time."""
     final = cache() / name
+    if final.is_dir():
+        return final
     with alone():
+        # Another run may have filled it while this one waited.
         if not final.is_dir():
             partial = cache() / f"{name}.partial"
             shutil.rmtree(partial, ignore_errors=True)
