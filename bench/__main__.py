@@ -21,6 +21,7 @@ from typing import Any
 from bench import applies, captures, end_to_end, giant, latency, logs, sources
 from bench.measure import Figure
 from bench.report import store
+from schemas import native
 from tests.services import Unavailable
 
 Bench = Callable[[int], Iterator[Figure]]
@@ -103,6 +104,7 @@ def record(figure: Figure, rows: int) -> dict[str, Any]:
         "peer_cpu_us_per_row": rounded(figure.peer_cpu_us),
         "peer_peak_mb": rounded(figure.peer_peak_mb),
         "rows": rows,
+        "compiled": native.load() is not None,
         **figure.facts,
         "on": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": {

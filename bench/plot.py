@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import log2
-from typing import Any
 from xml.sax.saxutils import escape
 
 LOWEST, HIGHEST = -4, 5
@@ -13,9 +12,9 @@ LEFT, SCALE, ROW, TOP = 640, 60, 20, 30
 BETTER, WORSE, GRID, INK = "#2a7f62", "#b4532a", "#cccccc", "#333333"
 
 
-def svg(lines: Iterable[Mapping[str, Any]]) -> str:
-    """The ratio of each figure that has one: to the right of 1 where ours is the better."""
-    found = [line for line in lines if line["ratio"]]
+def svg(ratios: Iterable[tuple[str, float]]) -> str:
+    """A bar for each name and its ratio: to the right of 1 where ours is the better."""
+    found = list(ratios)
     width, height = LEFT + (HIGHEST - LOWEST) * SCALE + 60, TOP + ROW * len(found) + 10
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}"'
@@ -27,17 +26,16 @@ def svg(lines: Iterable[Mapping[str, Any]]) -> str:
         label = f"{2**mark}x" if mark >= 0 else f"1/{2**-mark}"
         parts.append(f'<path d="M{at} {TOP - 8}V{height - 5}" stroke="{GRID}"/>')
         parts.append(f'<text x="{at}" y="{TOP - 14}" text-anchor="middle">{label}</text>')
-    for number, line in enumerate(found):
+    for number, (name, ratio) in enumerate(found):
         y = TOP + ROW * number
-        power = min(max(log2(line["ratio"]), LOWEST), HIGHEST)
+        power = min(max(log2(ratio), LOWEST), HIGHEST)
         start, end = sorted((_place(0), _place(power)))
-        name = f"{line['bench']}, {line['what']}, {line['unit']} : {line['peer']}"
         color = BETTER if power >= 0 else WORSE
         parts += [
             f'<text x="{LEFT - 8}" y="{y + 12}" text-anchor="end">{escape(name)}</text>',
             f'<rect x="{start}" y="{y + 2}" width="{max(end - start, 1):.1f}"'
             f' height="{ROW - 6}" fill="{color}"/>',
-            f'<text x="{_place(max(power, 0)) + 4:.1f}" y="{y + 13}">{line["ratio"]:.2f}</text>',
+            f'<text x="{_place(max(power, 0)) + 4:.1f}" y="{y + 13}">{ratio:.2f}</text>',
         ]
     return "\n".join([*parts, "</svg>"]) + "\n"
 

@@ -48,6 +48,15 @@ def page(text: str, lines: Iterable[Line]) -> str:
     return f"{before}{BEGIN}\n{''.join(_sections(lines))}\n{END}{after}"
 
 
+def plot(lines: Iterable[Line]) -> str:
+    """A bar for each figure of these lines that has a ratio."""
+    return svg(
+        (f"{line['bench']}, {label(line)}, {line['unit']} : {line['peer']}", line["ratio"])
+        for line in lines
+        if line["ratio"]
+    )
+
+
 def _sections(lines: Iterable[Line]) -> Iterator[str]:
     for bench, group in groupby(sorted(lines, key=lambda line: line["bench"]), _bench):
         found = list(group)
@@ -60,7 +69,7 @@ def _sections(lines: Iterable[Line]) -> Iterator[str]:
 
 def _row(line: Line) -> str:
     cells = [
-        line["what"],
+        label(line),
         f"{_number(line['value'])} {line['unit']} (± {_number(line['spread'] / 2)})",
         _number(line["cpu_us_per_row"]),
         _number(line["peak_mb"]),
@@ -71,6 +80,11 @@ def _row(line: Line) -> str:
         "" if line["ratio"] is None else f"**{line['ratio']:.2f}**",
     ]
     return f"| {' | '.join(cells)} |\n"
+
+
+def label(line: Line) -> str:
+    """What was measured, and whether without the compiled part."""
+    return f"{line['what']}{'' if line['compiled'] else ', pure Python'}"
 
 
 def _number(value: float | None) -> str:
@@ -86,14 +100,14 @@ def _bench(line: Line) -> str:
 def _name(line: Line) -> tuple[str, ...]:
     # Versions of the peer come and go; the figure is the same one.
     peer = (line["peer"] or "").split(",")
-    return line["bench"], line["what"], line["unit"], peer[0].split(" ")[0], *peer[1:]
+    return line["bench"], label(line), line["unit"], peer[0].split(" ")[0], *peer[1:]
 
 
 def main() -> None:
     """Write the page and its plot."""
     lines = stored()
     PAGE.write_text(page(PAGE.read_text(encoding="utf-8"), lines), encoding="utf-8")
-    PLOT.write_text(svg(lines), encoding="utf-8")
+    PLOT.write_text(plot(lines), encoding="utf-8")
 
 
 if __name__ == "__main__":
