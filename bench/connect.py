@@ -22,7 +22,7 @@ from bench.measure import Usage
 from tests.services.install import apt
 from tests.services.server import LocalProcess, free_port
 
-WITHIN_S = 120.0
+WITHIN_S = 300.0
 POLL_S = 0.1
 JSON = "org.apache.kafka.connect.json.JsonConverter"
 JAVA = ["-Xmx2g", "-XX:+UseG1GC", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]

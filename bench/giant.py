@@ -28,9 +28,9 @@ ROWS = 10_000_000
 POLL_S = 0.5
 WITHIN_S = 3600.0
 INSERT = (
-    "insert into orders select n, md5(n::text)::uuid, n % 100003, 'shipped', n % 10000 + 0.25,"
-    " 'row ' || n || ' of one transaction', n % 1000, '2026-11-22 09:00:00.123456',"
-    " '2026-11-22 10:00:00.123456+00', n % 2 = 1 from generate_series(%s, %s) n"
+    "insert into orders select n, md5(n::text)::uuid, n %% 100003, 'shipped', n %% 10000 + 0.25,"
+    " 'row ' || n || ' of one transaction', n %% 1000, '2026-11-22 09:00:00.123456',"
+    " '2026-11-22 10:00:00.123456+00', n %% 2 = 1 from generate_series(%s, %s) n"
 )
 DIGEST = (
     "select count(*), sum(hashtextextended(("
