@@ -105,7 +105,7 @@ def record(figure: Figure, rows: int) -> dict[str, Any]:
         "peer_peak_mb": rounded(figure.peer_peak_mb),
         "rows": rows,
         "compiled": native.load() is not None,
-        **figure.facts,
+        "facts": dict(figure.facts),
         "on": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": {
             "cpus": os.cpu_count(),

@@ -69,7 +69,7 @@ class _Found:
 
     peaks: dict[str, float] = field(default_factory=dict)
     spilled: dict[str, float] = field(default_factory=dict)
-    facts: dict[str, object] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
 
 
 def _ours(log: str, servers: str, folder: Path, running: Server, rows: int) -> _Found:

@@ -131,7 +131,7 @@ class Figure:
     peer_cpu_us: float | None = None
     peer_peak_mb: float | None = None
     less: bool = False
-    facts: Mapping[str, object] = field(default_factory=dict)
+    facts: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def value(self) -> float:

@@ -68,8 +68,9 @@ def _sections(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _row(line: Line) -> str:
+    facts = ", ".join(f"{name} {value:,}" for name, value in line["facts"].items())
     cells = [
-        label(line),
+        f"{label(line)} ({facts})" if facts else label(line),
         f"{_number(line['value'])} {line['unit']} (± {_number(line['spread'] / 2)})",
         _number(line["cpu_us_per_row"]),
         _number(line["peak_mb"]),

@@ -58,8 +58,9 @@ def test_a_figure_measured_again_replaces_the_one_before(tmp_path: Path) -> None
 
 def test_the_generated_part_leaves_the_prose_alone() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    written = page(text, [record(figure(peer="a peer", peer_values=[1.0]), rows=1000)])
-    assert "| 2.0 rows/s (± 1.0) |" in written
+    given = figure(peer="a peer", peer_values=[1.0], facts={"spilled_mb": 1024})
+    written = page(text, [record(given, rows=1000)])
+    assert "(spilled_mb 1,024) | 2.0 rows/s (± 1.0) |" in written
     assert page(written, stored()) == text
 
 
