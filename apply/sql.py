@@ -6,14 +6,14 @@ never used: they act on any unique key and would change another row. MySQL canno
 table twice in one statement (1137): each statement names the staging table once.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import types as t
 
 from apply.own import IDENTITY
+from apply.placeholder import placeholder
 from apply.plan import HOLD, NEW, ORDINAL, SET, Link, Plan
 from apply.server import Server
 
@@ -92,7 +92,7 @@ class Statements:
             return False
         # MySQL compares a number with text as doubles: staged, the text becomes a number first.
         kind = link.parent.c[link.parent_identity].type
-        return isinstance(kind, t.String) or not self._server.is_mysql
+        return isinstance(kind, sa.String) or not self._server.is_mysql
 
     def _update_known(self) -> sa.Update | None:
         """Update the whole rows that were not new to the source."""
@@ -307,32 +307,7 @@ class Statements:
             if column.nullable:
                 return column, lambda ordinal: sa.null()
         for column in columns:
-            make = _placeholder(column)
+            make = placeholder(column.type, is_mysql=self._server.is_mysql)
             if make is not None:
                 return column, make
         return None
-
-
-def _placeholder(column: Any) -> Callable[[Any], Any] | None:
-    """Values that no row is likely to have; if one does, the unique key says so and nothing is
-    lost.
-    """
-    kind = column.type
-    if isinstance(kind, t.Integer):
-        name = str(kind).upper().split("(")[0].split(" ")[0]
-        top = 2 ** (_BITS.get(name, 32) - 1) - 1
-        if getattr(kind, "unsigned", False):
-            return lambda ordinal: sa.literal_column(str(2 * top)) - ordinal
-        return lambda ordinal: sa.literal_column(f"(-{top})") + ordinal
-    if isinstance(kind, t.Numeric) and kind.precision and not isinstance(kind, t.Float):
-        top = 10 ** (kind.precision - (kind.scale or 0)) - 1
-        return lambda ordinal: sa.literal_column(f"(-{top})") + ordinal
-    if isinstance(kind, t.Uuid):
-        return lambda ordinal: sa.cast(sa.func.md5(sa.cast(ordinal, sa.String(20))), kind)
-    is_text = isinstance(kind, t.String) and not isinstance(kind, t.Enum)
-    if is_text and (kind.length is None or kind.length >= 9):
-        return lambda ordinal: sa.func.concat("~", ordinal)
-    return None
-
-
-_BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "BIGINT": 64}

@@ -205,7 +205,8 @@ class Upserts:
             f"cannot write a row of {job.plan.name}: {self._in.server.explain(error)} "
             f"{self._in.at(ordinals[low])}",
             hint="a constraint of the target refuses it: see the row with `headwater peek`, then "
-            "mend the target or the row",
+            "mend the target or the row; rows that exchange values of a unique key need a column "
+            "of it that may be NULL, or takes a placeholder (docs/limits.md)",
         )
 
     def _judge_missing(self, job: Job) -> None:
