@@ -6,7 +6,7 @@ After any error the connection is thrown away, and with it every staging table a
 call starts from what is durable.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import time_ns
 from typing import Any
@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from apply import read_back
 from apply.own import CHECKPOINT, METADATA, STREAM, WAITING, described
+from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
 from apply.server import Cause, Server
@@ -28,6 +29,7 @@ from schemas.codec import Wire
 from schemas.errors import Fenced, Misconfigured, Operator, Poison, SchemaConflict, Transient
 from schemas.faults import reach
 from schemas.finding import Finding
+from schemas.kinds import Kind
 from schemas.table import Table
 
 
@@ -233,6 +235,14 @@ class DatabaseTarget:
     def rows(
         self, table: Table, *, limit: int = 10_000
     ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
+        plan = self._plan(table)
+        with self._mapped():
+            yield from read_back.rows(self._server, plan, limit)
+
+    def kinds(self, table: Table) -> Mapping[str, Kind]:
+        return read_back.kinds(self._plan(table))
+
+    def _plan(self, table: Table) -> Plan:
         with self._connected() as connection:
             plans = self._planned(connection)
             plans.refuse(table.full_name)
@@ -243,8 +253,7 @@ class DatabaseTarget:
                 f"found no table for {table.full_name} in target {self._name}",
                 hint=f"run: headwater prepare {self._name}",
             )
-        with self._mapped():
-            yield from read_back.rows(self._server, plan, limit)
+        return plan
 
     # Connections.
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from apply.fit import family_of
 from apply.plan import Link, Plan
 from apply.server import Server
 from schemas.codec import Wire, image
@@ -16,6 +17,8 @@ from schemas.kinds import Kind
 _FLAG = Kind(name="bool")
 _NUMBER = Kind(name="int", bits=64)
 _TEXT = Kind(name="text")
+_BINARY = Kind(name="binary")
+_UUID = Kind(name="uuid")
 
 
 def read_kind(kind: Kind, family: str) -> Kind:
@@ -27,6 +30,15 @@ def read_kind(kind: Kind, family: str) -> Kind:
     if family == "bool":
         return _FLAG
     return _TEXT if family == "text" and kind.name in ("datetime", "timestamp", "json") else kind
+
+
+def kinds(plan: Plan) -> dict[str, Kind]:
+    """The written columns in the source's order, with the kinds that both sides compare by."""
+    return {
+        c.name: _UUID if c.kind.name == "text" and taken.family == "uuid" else c.kind
+        for c in plan.source.columns
+        if (taken := plan.by_name.get(c.name)) is not None
+    }
 
 
 def rows(server: Server, plan: Plan, limit: int) -> Iterator[tuple[list[str], list[list[Wire]]]]:
@@ -49,7 +61,9 @@ def rows(server: Server, plan: Plan, limit: int) -> Iterator[tuple[list[str], li
         parent = link.parent.alias()
         joins.append((link, parent, len(columns)))
         columns.append((_NUMBER, "int", taken.column.is_not(None)))
-        columns.append((_TEXT, "text", parent.c[link.parent_identity]))
+        identity = parent.c[link.parent_identity]
+        is_binary = family_of(identity.type) == "binary"
+        columns.append((_BINARY if is_binary else _TEXT, "text", identity))
     source: Any = plan.target
     for link, parent, _ in joins:
         source = source.outerjoin(parent, plan.target.c[link.column] == parent.c[link.parent_key])

@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
 from schemas.finding import Finding
+from schemas.kinds import Kind
 from schemas.table import Table
 
 
@@ -81,6 +82,12 @@ class Target(Protocol):
         keys given as the parents' identity (the wire key's text) where they are translated, and
         target-owned primary keys left out. All blocks come from one repeatable-read snapshot that
         starts at the first block.
+        """
+        ...
+
+    def kinds(self, table: Table) -> Mapping[str, Kind]:
+        """For verify: the mapped columns by name, with the kinds that both sides' values compare
+        by: the source's, but uuid where text is kept in a uuid column, which has one spelling.
         """
         ...
 

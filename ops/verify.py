@@ -19,7 +19,7 @@ from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
 from ops.verify_looks import Looks, Suspect
 from ops.verify_report import Difference, Report, TableReport, Verdict, print_report
-from ops.verify_sides import Compared, note_parents, note_source, note_target, read_names
+from ops.verify_sides import Compared, note_parents, note_source, note_target, read_kinds
 from schemas.change import Offset, Position
 from schemas.errors import Misconfigured
 from schemas.table import Table
@@ -178,10 +178,12 @@ class _Run:
         """
         due = [c for c in self._compared if not self.count or c.number in self.suspects]
         self._looks.begin()
-        for parent in {p.full_name: p for c in due for p in c.parents.values()}.values():
-            note_parents(self._source, self._looks, parent, CHUNK_ROWS)
         for c in due:
-            read_names(self._target, c)
+            read_kinds(self._target, c)
+        parents = {p.full_name: (p, c.parent_kinds[n]) for c in due for n, p in c.parents.items()}
+        for parent, identity in parents.values():
+            note_parents(self._source, self._looks, parent, identity, CHUNK_ROWS)
+        for c in due:
             note_source(self._source, self._looks, c, CHUNK_ROWS, self._tell(c))
         self.high = self._source.now()[0]
         passed = wait_s is None or self._passes({c.table.full_name for c in due}, wait_s)

@@ -15,6 +15,7 @@ from capture.source import Chunk, Source
 from ops.verify_looks import Looks, key_text
 from schemas.canonical import canonical
 from schemas.codec import ABSENT, Wire
+from schemas.kinds import Kind
 from schemas.table import Table
 
 Form = Callable[[Any], Wire]
@@ -28,6 +29,8 @@ class Compared:
     number: int
     parents: Mapping[str, Table]
     """By column: the parents of references that the target translates."""
+    parent_kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """By column: the kind of the parent's identity, as the target compares it."""
     names: tuple[str, ...] = ()
     source_rows: int = 0
     target_rows: int = 0
@@ -42,10 +45,14 @@ class Compared:
         return tuple(c.name for c in self.table.columns if c.name not in self.names)
 
 
-def read_names(target: Target, compared: Compared) -> None:
-    """Ask the target which columns it has; an empty table may not say, then all of the source's."""
-    names, _ = next(target.rows(compared.table, limit=1), ([], []))
-    compared.names = tuple(names or compared.forms)
+def read_kinds(target: Target, compared: Compared) -> None:
+    """Ask the target which columns it has, and how its values and its parents' compare."""
+    kinds = target.kinds(compared.table)
+    compared.names = tuple(kinds)
+    compared.forms |= {name: canonical(kind) for name, kind in kinds.items()}
+    compared.parent_kinds = {
+        name: target.kinds(parent)[parent.identity[0]] for name, parent in compared.parents.items()
+    }
 
 
 def note_source(
@@ -72,7 +79,7 @@ def note_target(
         columns = dict(zip(names, zip(*block, strict=True), strict=True)) if block else {}
         if not columns:
             continue
-        forms = _forms(compared, columns, _same_identity)
+        forms = _forms(compared, columns, _same_identity(compared))
         keys = _keys(compared, columns)
         identities = zip(*(columns[n] for n in compared.table.identity), strict=True)
         rows = [
@@ -85,13 +92,16 @@ def note_target(
         seen(len(rows))
 
 
-def note_parents(source: Source, looks: Looks, parent: Table, chunk_rows: int) -> None:
-    """Read which identity each of the parent's source keys has now."""
+def note_parents(
+    source: Source, looks: Looks, parent: Table, identity: Kind, chunk_rows: int
+) -> None:
+    """Read which identity, of that kind, each of the parent's source keys has now."""
     form = canonical(parent.by_name[parent.primary_key[0]].kind)
     for chunk in chunks(source, parent, chunk_rows):
         pairs = zip(chunk.source_keys, chunk.keys, strict=True)
         looks.note_parents(
-            parent.full_name, ((str(form(k)), _identity_text(parent, key)) for k, key in pairs)
+            parent.full_name,
+            ((str(form(k)), _identity_text(parent, identity, key)) for k, key in pairs),
         )
 
 
@@ -144,11 +154,15 @@ def _translate(
     return translated
 
 
-def _same_identity(name: str, parent: Table, values: Sequence[Any]) -> list[Wire]:
-    return [None if v is None else _identity_text(parent, v) for v in values]
+def _same_identity(compared: Compared) -> Callable[[str, Table, Sequence[Any]], list[Wire]]:
+    def same(name: str, parent: Table, values: Sequence[Any]) -> list[Wire]:
+        kind = compared.parent_kinds[name]
+        return [None if v is None else _identity_text(parent, kind, v) for v in values]
+
+    return same
 
 
-def _identity_text(parent: Table, key: str | bytes) -> str:
-    values = orjson.loads(key)
-    names = parent.identity
-    return key_text(names, [canonical(parent.by_name[n].kind)(values[n]) for n in names])
+def _identity_text(parent: Table, kind: Kind, key: str | bytes) -> str:
+    """A translated reference's parent has an identity of one column."""
+    (name,) = parent.identity
+    return key_text(parent.identity, [canonical(kind)(orjson.loads(key)[name])])

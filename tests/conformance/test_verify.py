@@ -152,3 +152,23 @@ def test_a_target_that_lags_is_behind_and_then_equal(sides: Sides) -> None:
     behind = sides.flow.verify(moving=False)
     assert (behind.verdict, behind.count, behind.exit_code) == ("behind", 0, 3)
     assert sides.verify().verdict == "equal"
+
+
+def test_a_uuid_has_one_spelling_where_the_target_keeps_it_as_one(
+    mysql: Server, postgres: Server, new_database: Callable[[Server], Database]
+) -> None:
+    """MySQL's char(36) in upper case against PostgreSQL's uuid, references to it included."""
+    source, target = new_database(mysql), new_database(postgres)
+    source.execute(MYSQL)
+    upper, other = "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A12"
+    source.execute(f"insert into people (id, sync_id, name) values (7, '{upper}', 'A')")
+    source.execute(f"insert into pets (id, sync_id, owner) values (7, '{other}', 7)")
+    target.execute(POSTGRES)
+    with replica(source.name, source, target, exclude_columns=["*.secret"]) as flow:
+        flow.catch_up()
+        report = flow.verify()
+        assert (report.verdict, report.differences) == ("equal", [])
+        target.execute("update pets set owner = null")
+        assert [(d.kind, d.columns) for d in flow.verify().differences] == [
+            ("different", ("owner",))
+        ]

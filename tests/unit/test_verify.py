@@ -93,6 +93,10 @@ class Memory:
         for row in self.target[table.name]:
             yield list(row), [list(row.values())]
 
+    def kinds(self, table: Table) -> dict[str, Kind]:
+        held = {name for row in self.target[table.name] for name in row}
+        return {c.name: c.kind for c in table.columns if c.name in held or not held}
+
     def pause(self, seconds: float) -> None:
         if self.moves:
             self.moves.pop(0)(self)
