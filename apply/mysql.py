@@ -161,6 +161,8 @@ class MySQLServer:
         return equal
 
     def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
+        if isinstance(like.type, _BINARY):
+            return sa.func.from_base64(text)
         charset = getattr(like.type, "charset", None)
         if not isinstance(like.type, sa.String) or charset is None:
             return text

@@ -100,6 +100,8 @@ class PostgresServer:
         return equal
 
     def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
+        if isinstance(like.type, sa.LargeBinary):
+            return sa.func.decode(text, "base64")
         return sa.cast(text, like.type)
 
     def make(self, connection: sa.Connection, table: sa.Table) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from apply.placement import own_key, wanted
 from apply.target import Placement
 from schemas.finding import Finding
-from schemas.table import ForeignKey, Table
+from schemas.table import Column, ForeignKey, Table
 
 Known = Mapping[str, Table]
 """The newest descriptions by full name."""
@@ -80,6 +80,14 @@ def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Fi
                     "source",
                     fix=f'set primary_keys = "copy", or {exclude}',
                 )
+            elif theirs and not _is_same_kind(table.by_name[column], parent.by_name[parent_column]):
+                yield Finding(
+                    where=where,
+                    problem=f"references {to}, which is of another type: its keys are written in "
+                    "another way and cannot be translated",
+                    fix=f'give both the same type at the source, set primary_keys = "copy", or '
+                    f"{exclude}",
+                )
             elif len(columns) == 1 and column in translated and to != _parent(translated[column]):
                 yield Finding(
                     where=where,
@@ -103,6 +111,13 @@ def _meaning(
         return None
     key = translated_keys(table, known, placement).get(column)
     return (key.parent, key.parent_column) if key is not None else ()
+
+
+def _is_same_kind(one: Column, other: Column) -> bool:
+    """Whether equal values of both are written alike, as keys are compared by their text."""
+    a, b = one.kind, other.kind
+    is_alike = a.name == b.name or {a.name, b.name} <= {"text", "enum"}
+    return is_alike and (a.name == "int" or (a.scale, a.fraction) == (b.scale, b.fraction))
 
 
 def _parent(key: ForeignKey) -> str:

@@ -77,7 +77,7 @@ class Server(Protocol):
         ...
 
     def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
-        """A text column as a value assigned to a column like `like`."""
+        """A text column as a value assigned to a column like `like`; of binary, its base64."""
         ...
 
     def make(self, connection: sa.Connection, table: sa.Table) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from schemas.errors import Poison, SchemaConflict
+from schemas.kinds import Kind
+from schemas.table import Column
 from tests.conformance.targets import (
+    ID,
     INT,
     SOURCE,
     Place,
@@ -441,3 +446,16 @@ def test_a_copied_row_whose_required_parent_comes_later_is_never_left_out(place:
     chunk = stream.batch(r(staff, id=1, sync_id="s1", boss=9), progress={"app.staff": COPYING})
     with pytest.raises(Poison, match="cannot wait"):
         deliver(target, chunk)
+
+
+def test_parents_may_be_identified_by_binary_values(place: Place) -> None:
+    """MySQL's binary(16) as sync_id: the identity is kept as base64, and found by its bytes."""
+    sixteen = Column(name="sync_id", kind=Kind(name="binary", length=16), nullable=False)
+    users = replace(USERS, columns=(ID, sixteen, *USERS.columns[2:]), uniques=(("sync_id",),))
+    keys = {n: b64encode(bytes([n] * 16)).decode() for n in (251, 252)}
+    stream, target = Stream(), place.target()
+    target.prepare([users, ORDERS])
+    rows = [c(users, id=n, sync_id=key, name="u") for n, key in keys.items()]
+    deliver(target, stream.batch(order(1, "o1", 251), *rows, order(2, "o2", 252)))
+    deliver(target, stream.batch(order(3, "o3", 252)))
+    assert links(target) == {"o1": keys[251], "o2": keys[252], "o3": keys[252]}

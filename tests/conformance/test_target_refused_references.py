@@ -13,6 +13,7 @@ import pytest
 from ops.compose import opened_source, opened_target
 from ops.config import Config
 from schemas.errors import SchemaConflict
+from schemas.kinds import Kind
 from schemas.table import CompositeKey, ForeignKey, Table
 from tests.conformance.targets import (
     INT,
@@ -83,6 +84,10 @@ def without(of: Table, name: str) -> Table:
         ([USERS, PROFILES, child("of", to("of", "profiles", "user_id"))], "app.children.of"),
         ([USERS, ACCOUNTS, child("of", to("of", "accounts", "user_id"))], "app.children.of"),
         (
+            [USERS, ACCOUNTS, child("of", to("of", "users", "id"), to("of", "accounts", "id"))],
+            "app.children.of references app.users.id",
+        ),
+        (
             [USERS, ACCOUNTS, child("of", composite=(both(("of", "code"), ("user_id", "code")),))],
             "app.children.of references app.accounts.user_id",
         ),
@@ -125,6 +130,14 @@ def test_a_reference_to_a_column_that_the_source_keeps_is_refused(
     with pytest.raises(SchemaConflict, match=r"app.accounts.code, which is not copied"):
         target.prepare([USERS, ACCOUNTS, codes])
     place.target(exclude_columns=["app.children.of"]).prepare([users, orders])
+
+
+def test_a_reference_of_another_type_than_its_parent_is_refused(place: Place) -> None:
+    """PostgreSQL lets a numeric reference an int: 7.00 is not the text of the key 7."""
+    kind = Kind(name="decimal", precision=12, scale=2)
+    notes = table("notes", column("of", kind), foreign_keys=(to("of", "users", "id"),))
+    with pytest.raises(SchemaConflict, match=r"app.notes.of references app.users.id, .* type"):
+        place.target().prepare([USERS, notes])
 
 
 def test_references_to_copied_values_are_kept(place: Place) -> None:
