@@ -158,8 +158,8 @@ class Preparation:
             words = " ".join(statement.split())
             raise SchemaConflict(
                 f"cannot prepare the target: {self._server.explain(error)} for: {words}",
-                hint="make that table or constraint by hand in a way that the server takes, or map "
-                "or exclude the table; then run headwater prepare, which completes what was begun",
+                hint="mend what it refuses (a parent's unique key, a type, a name), or map or "
+                "exclude the table; then run headwater prepare, which completes what was begun",
             ) from error
 
     # Creating.

@@ -102,7 +102,7 @@ class SourceConfig(_Model):
     identity: Mapping[str, str] = Field(
         default_factory=dict,
         description='what identifies a row, per table pattern: "primary_key" or a column; '
-        "default: the column sync_id",
+        "default: the column sync_id. Not a key with a foreign key that targets translate",
     )
     first_copy: Literal["rows", "identities", "none"] = Field(
         default="rows",
