@@ -237,7 +237,7 @@ class Identities:
         }
         texts = ("source", "table_name", "source_key", "identity")
         staged = {n: (fields.text if n in texts else fields.plain)(v) for n, v in columns.items()}
-        self._server.stage(self._connection, IDENTITY, fields.lines(staged))
+        self._session.add(IDENTITY, fields.lines(staged))
 
     def _stage(self, keys: list[Any], identities: list[Any], ats: list[Any]) -> None:
         self._session.ready(FACTS)

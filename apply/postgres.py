@@ -112,6 +112,9 @@ class PostgresServer:
         empty = f"DELETE FROM {table.name}" if rows < 20 else f"TRUNCATE {table.name}"
         connection.exec_driver_sql(empty)
 
+    def analyze(self, connection: sa.Connection, table: sa.Table) -> None:
+        connection.exec_driver_sql(f"ANALYZE {table.name}")
+
     def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
         quote = self.engine.dialect.identifier_preparer
         into = ", ".join(map(quote.quote, lines.names))

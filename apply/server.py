@@ -92,6 +92,10 @@ class Server(Protocol):
         """Insert rows. Raises Unstorable unless every value is kept exactly."""
         ...
 
+    def analyze(self, connection: sa.Connection, table: sa.Table) -> None:
+        """Let the planner know what a table holds now; no transaction ends."""
+        ...
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         """Why the statement failed."""
         ...

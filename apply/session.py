@@ -1,9 +1,13 @@
-"""What lasts as long as one connection to a target: its staging tables."""
+"""What lasts as long as one connection to a target: its staging tables, and what it added to our
+own.
+"""
 
 import sqlalchemy as sa
 
 from apply.fields import Lines
 from apply.server import Server
+
+ANALYZE_AT = 1_000
 
 
 class Session:
@@ -14,6 +18,7 @@ class Session:
     def __init__(self, server: Server, connection: sa.Connection) -> None:
         self.server, self.connection = server, connection
         self._full: dict[str, int] = {}
+        self._added, self._analyze_at = 0, ANALYZE_AT
 
     def ready(self, table: sa.Table) -> None:
         """Have the staging table, empty."""
@@ -27,3 +32,15 @@ class Session:
         """Stage rows."""
         self._full[table.name] += lines.rows
         self.server.stage(self.connection, table, lines)
+
+    def add(self, table: sa.Table, lines: Lines) -> None:
+        """Add rows to a table of ours that lasts, and let the server count it when it has grown.
+
+        Tried on PostgreSQL 18: without statistics a source's 10,000 identities were taken for one,
+        and two references a row were looked up by comparing all with all, for half an hour.
+        """
+        self.server.stage(self.connection, table, lines)
+        self._added += lines.rows
+        if self._added >= self._analyze_at:
+            self.server.analyze(self.connection, table)
+            self._analyze_at = 2 * self._added

@@ -92,6 +92,19 @@ def test_a_reference_becomes_the_parents_local_key(place: Place) -> None:
     assert all(key > 1000 for (key,) in rows)
 
 
+def test_the_planner_knows_how_many_parents_there_are(place: Place) -> None:
+    """Without statistics PostgreSQL compares every child with every parent, twice."""
+    many = range(1, 3_001)
+    stream, target = Stream(), place.target()
+    target.prepare([USERS, ORDERS])
+    deliver(target, stream.batch(*(user(n, f"u{n}") for n in many)), first=False)
+    if not place.is_mysql:
+        counted = "select 1 from pg_stats where tablename = 'headwater_identity'"
+        assert place.query(counted), "its rows were never counted"
+    deliver(target, stream.batch(*(order(n, f"o{n}", 3_001 - n) for n in many)))
+    assert links(target) == {f"o{n}": f"u{3_001 - n}" for n in many}
+
+
 def test_a_re_pointed_child_and_its_old_parents_delete_in_one_transaction(place: Place) -> None:
     for orders in (ORDERS, STRICT):
         stream, target = Stream(), place.target()
