@@ -9,7 +9,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from apply.target import Target
-from schemas.change import Batch
+from schemas.change import Batch, Offset
 from schemas.errors import Operator, Poison
 from transport.log import Log
 
@@ -31,16 +31,24 @@ def apply(
     """Apply the log's batches until its end (`follow=False`) or until an error or the supervisor
     ends it.
     """
-    if not _apply(log, target, TOGETHER, follow, seen):
-        # One at a time: what comes before the fault is applied, and nothing with it.
-        _apply(log, target, 0, follow, seen)
+    until, is_done = None, False
+    while not is_done:
+        until, is_done = _apply(log, target, until, follow, seen)
 
 
-def _apply(log: Log, target: Target, together: int, follow: bool, seen: Seen) -> bool:
-    """False when one of several batches that were applied as one cannot be."""
-    at, waiting, last = target.checkpoint(), None, monotonic()
-    for batch in log.read(at, follow=follow, together=together):
+def _apply(
+    log: Log, target: Target, until: Offset | None, follow: bool, seen: Seen
+) -> tuple[Offset | None, bool]:
+    """Apply batches that wait together, or up to `until` one at a time: then what comes before a
+    fault is applied, and nothing with it.
+
+    Gives where several that were applied as one and cannot be end (None: `until` was passed), and
+    whether the log's end was reached.
+    """
+    at, waiting, last, passed = target.checkpoint(), None, monotonic(), False
+    for batch in log.read(at, follow=follow, together=TOGETHER if until is None else 0):
         waiting = batch or waiting
+        passed = passed or (batch is not None and batch.offset == until)
         if waiting is None or (waiting.is_empty and monotonic() - last < EMPTY_EVERY_S):
             seen(None, 0)
             continue
@@ -49,9 +57,11 @@ def _apply(log: Log, target: Target, together: int, follow: bool, seen: Seen) ->
         except (Poison, Operator):
             if waiting.batches == 1:
                 raise
-            return False
+            return waiting.offset, False
         seen(waiting, written)
         at, waiting, last = waiting.offset, None, monotonic()
+        if passed:
+            return None, False
     if waiting is not None:
         target.apply(waiting, expect=at)
-    return True
+    return None, True

@@ -16,6 +16,7 @@ from apply.own import IDENTITY
 from apply.placeholder import placeholder
 from apply.plan import HOLD, NEW, ORDINAL, SET, Link, Plan
 from apply.server import Server
+from transport.batch import PLACE_BITS
 
 Condition = sa.ColumnElement[bool]
 LOW: sa.BindParameter[int] = sa.bindparam("low", type_=sa.BigInteger)
@@ -287,13 +288,13 @@ class Statements:
             sets += [NEW] if 0 in sets else []
             found.append(
                 sa.update(plan.target)
-                .values({column: make(s.c[ORDINAL])})
+                .values({column: make(_counted(s.c[ORDINAL]))})
                 .where(self._match(s), s.c[SET].in_(sets), self._ready(s), changed)
             )
             if with_deletes:
                 found.append(
                     sa.update(plan.target)
-                    .values({column: make(k.c[ORDINAL])})
+                    .values({column: make(_counted(k.c[ORDINAL]))})
                     .where(self._match(k), k.c[HOLD] == 1)
                 )
         return found
@@ -311,3 +312,9 @@ class Statements:
             if make is not None:
                 return column, make
         return None
+
+
+def _counted(ordinal: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+    """The ordinal, or where several batches are one a number that stays within a type's range."""
+    each = 1 << PLACE_BITS
+    return sa.func.mod(ordinal, each) + ordinal // each * 20_011

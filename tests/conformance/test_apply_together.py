@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from apply import loop
 from schemas.change import Batch
 from schemas.errors import Poison
+from schemas.kinds import Kind
 from tests.conformance.targets import (
     INT,
     Change,
@@ -87,6 +90,32 @@ def test_a_key_used_again_in_a_later_batch_is_another_parent(place: Place) -> No
     assert apply(stream, place) == [(7, 1)]
 
 
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (INT, (1, 2)),
+        (Kind(name="date"), ("2026-11-22", "2026-11-23")),
+        (Kind(name="text", length=4), ("a", "b")),
+    ],
+)
+def test_unique_values_swapped_in_a_later_batch(
+    place: Place, kind: Kind, values: tuple[Any, Any]
+) -> None:
+    """H93."""
+    items = table("items", column("code", kind, nullable=False), uniques=(("code",),))
+    stream, target = Stream(), place.target()
+    target.prepare([items])
+    stream.batch(*(c(items, id=n, sync_id=f"s{n}", code=values[n]) for n in (0, 1)))
+    assert apply(stream, place) == [(1, 1)]
+    stream.batch(c(items, id=2, sync_id="s2", code=values[0]), d(items, sync_id="s2"))
+    stream.batch(*(u(items, id=n, sync_id=f"s{n}", code=values[1 - n]) for n in (0, 1)))
+    assert apply(stream, place) == [(3, 2)]
+    assert {row["sync_id"]: row["code"] for row in held(target, items)} == {
+        "s0": values[1],
+        "s1": values[0],
+    }
+
+
 def test_what_comes_before_a_poisoned_batch_is_applied(place: Place) -> None:
     stream, target = Stream(), place.target()
     target.prepare([ITEMS])
@@ -98,3 +127,24 @@ def test_what_comes_before_a_poisoned_batch_is_applied(place: Place) -> None:
         apply(stream, place)
     assert target.checkpoint() == first.offset
     assert [row["sync_id"] for row in held(target, ITEMS)] == ["a"]
+
+
+def test_after_a_fault_of_being_together_batches_are_together_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No value is free for a swap that the source made in three steps."""
+    monkeypatch.setattr(loop, "TOGETHER", 3)
+    items = table("items", column("code", nullable=False), uniques=(("code",),))
+    stream, target = Stream(), place.target()
+    target.prepare([items])
+    place.execute("alter table items add constraint three check (code in ('a', 'b', 'c'))")
+
+    def changed(number: int, code: str) -> Change:
+        return u(items, id=number, sync_id=f"s{number}", code=code)
+
+    stream.batch(*(c(items, id=n, sync_id=f"s{n}", code=code) for n, code in ((1, "a"), (2, "b"))))
+    assert apply(stream, place) == [(1, 1)]
+    for number, code in ((1, "c"), (2, "a"), (1, "b"), (2, "a"), (1, "b")):
+        stream.batch(changed(number, code))
+    assert apply(stream, place) == [(2, 1), (3, 1), (4, 1), (6, 2)]
+    assert {row["sync_id"]: row["code"] for row in held(target, items)} == {"s1": "b", "s2": "a"}
