@@ -46,7 +46,6 @@ class _Held:
             self._rows + record.row_count <= self._together
             and _is_plain(last)
             and _is_plain(record)
-            and record.pending == last.pending
             and all(span.first > self._ends.get(place, -1) for place, span in _spans(record))
         )
 
@@ -97,7 +96,10 @@ def batches(
 
 
 def _is_plain(record: Record) -> bool:
-    return not record.seeds and not record.truncates
+    """Seeds and truncates have their own places; and during a first copy a row may come by its
+    chunk and by the stream, which are two batches and two writes.
+    """
+    return not (record.seeds or record.truncates or record.pending)
 
 
 def _spans(record: Record) -> Iterator[tuple[tuple[str, int], Span]]:

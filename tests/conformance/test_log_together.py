@@ -75,14 +75,15 @@ def test_a_truncate_and_a_seed_are_given_alone(place: Place) -> None:
     assert [b.seeds for b in found] == [False, False, False, True, False]
 
 
-def test_batches_before_and_after_a_first_copy_s_end_stay_apart(place: Place) -> None:
-    """What may be missing during a copy may not afterwards."""
+def test_batches_of_a_first_copy_are_given_alone(place: Place) -> None:
+    """What may be missing during a copy may not afterwards, and its rows may come twice."""
     writer = Writer(place.connect())
     for number, done in enumerate([False, False, True, True]):
         progress = {"public.users": {"after": number, "done": done}}
         writer.write(f"p{number}", users(number, op="r"), progress=progress)
     found = together(place.connect(), 100)
     assert [(b.position, sorted(b.pending)) for b in found] == [
+        ("p0", ["public.users"]),
         ("p1", ["public.users"]),
         ("p3", []),
     ]
