@@ -21,8 +21,8 @@ from schemas.errors import HeadwaterError, Unsupported
 from schemas.table import Table
 from tests.unit import native_rows
 
-TABLES, ROWS = 100, 250
-"""Tables and rows of each for each log: 100,000 rows together, updates not counted twice."""
+TABLES, ROWS = 120, 250
+"""Tables and rows of each for each log: more than 100,000 rows together."""
 
 
 @pytest.fixture(name="rng")
