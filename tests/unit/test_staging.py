@@ -154,7 +154,7 @@ def _both(plan: Plan, job: Job) -> tuple[Any, Any]:
 
 
 def test_the_compiled_maker_and_python_give_the_same_lines() -> None:
-    """100,000 rows of random tables; a value of every form, NULL, absent and escaped."""
+    """30,000 rows of random tables; a value of every form, NULL, absent and escaped."""
     random = Random(os.environ["HEADWATER_SEED"])
     for _ in range(120):
         kinds = random.sample(sorted(fields.NATIVE.values()), random.randrange(1, 7))
