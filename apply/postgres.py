@@ -113,7 +113,8 @@ class PostgresServer:
         connection.exec_driver_sql(empty)
 
     def analyze(self, connection: sa.Connection, table: sa.Table) -> None:
-        connection.exec_driver_sql(f"ANALYZE {table.name}")
+        # Whoever else counts it holds a lock until its transaction's end, and its count will do.
+        connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table.name}")
 
     def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
         quote = self.engine.dialect.identifier_preparer

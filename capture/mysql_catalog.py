@@ -207,5 +207,7 @@ def _read_foreign_keys(
                 columns=tuple(c.column for c in columns),
                 parent=columns[0].parent,
                 parent_columns=tuple(c.parent_column for c in columns),
+                on_delete=columns[0].on_delete,
+                on_update=columns[0].on_update,
             )
         )

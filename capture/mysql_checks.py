@@ -10,6 +10,7 @@ from capture.mysql_catalog import CatalogTable
 from schemas.errors import Misconfigured
 from schemas.finding import Finding
 from schemas.selection import Selection
+from schemas.table import CompositeKey, ForeignKey
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 
@@ -175,7 +176,9 @@ def _logs_cascades(settings: dict[str, str]) -> bool:
 
 
 def _cascades(table: CatalogTable) -> Iterator[Finding]:
-    for key in table.foreign_keys:
+    keys: list[ForeignKey | CompositeKey] = [*table.foreign_keys, *table.composite_keys]
+    for key in keys:
+        columns = (key.column,) if isinstance(key, ForeignKey) else key.columns
         hidden = [
             f"ON {event} {action}"
             for event, action in (("DELETE", key.on_delete), ("UPDATE", key.on_update))
@@ -183,7 +186,7 @@ def _cascades(table: CatalogTable) -> Iterator[Finding]:
         ]
         if hidden:
             yield Finding(
-                where=f"{table.full_name}.{key.column}",
+                where=f"{table.full_name}.{', '.join(columns)}",
                 problem=f"changes by {' and '.join(hidden)} of {key.parent}, which the binlog does "
                 "not show",
                 fix="give the target's foreign key the same action and accept cascades, or make "

@@ -37,11 +37,16 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompositeKey:
-    """A foreign key of several columns, in the order of `parent_columns`."""
+    """A foreign key of several columns, in the order of `parent_columns`.
+
+    Its actions are known where the binlog does not show them, and are not part of a description.
+    """
 
     columns: tuple[str, ...]
     parent: str
     parent_columns: tuple[str, ...]
+    on_delete: str = "NO ACTION"
+    on_update: str = "NO ACTION"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -314,6 +314,18 @@ def test_preflight_refuses_cascades_that_the_log_does_not_show(
         assert source.check() == []
 
 
+def test_cascades_of_composite_keys_are_refused_too(mariadb_db: Database) -> None:
+    """H20: no version of MariaDB shows them."""
+    mariadb_db.execute(TABLE)
+    mariadb_db.execute("alter table t add unique key pair (id, n)")
+    mariadb_db.execute(
+        "create table child (id int primary key, sync_id varchar(9) not null unique, t int, m int,"
+        " foreign key (t, m) references t (id, n) on delete cascade)"
+    )
+    with contextlib.closing(mysql_source(mariadb_db)) as source:
+        assert [f.where for f in source.check()] == [f"{mariadb_db.name}.child.t, m"]
+
+
 def test_a_server_that_logs_cascades_gives_them_once(mysql_db: Database) -> None:
     """H20, T18: MySQL 9.6 and later, which preflight therefore lets through."""
     mysql_db.execute(TABLE)
