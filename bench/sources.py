@@ -36,7 +36,7 @@ def _binlog(kind: str, rows: int) -> Iterator[Figure]:
     with database(kind) as made:
         made.execute(orders.MYSQL)
         before, position = place(made.url), _position(kind, made.url, made.name)
-        orders.fill(made, 0, rows)
+        orders.fill(made, 1, rows)
         ours, theirs = by_turns(
             lambda _: [isolated(_stream, kind, made.url, made.name, position, rows)],
             lambda _: [isolated(mysql_replication, made.url, made.name, before, rows)],
@@ -49,7 +49,7 @@ def postgres(rows: int) -> Iterator[Figure]:
         made.execute(orders.POSTGRES)
         with closing(_source("postgres", made.url, made.name)) as source:
             source.prepare()
-        orders.fill(made, 0, rows)
+        orders.fill(made, 1, rows)
         slot = f"headwater_{made.name}"
 
         def peer(number: int) -> list[Sample]:
