@@ -303,11 +303,11 @@ def postgres_message(
     whole = all(c.in_key for c in logged)
     kind = rng.choice("IUD")
     if kind == "I":
-        return _message(b"I", b"N" + _tuple(rows[0]))
+        return _message(b"I", b"N" + tuple_of(*rows[0]))
     old = b"O" if whole else b"K"
     before = [v if c.in_key else None for v, c in zip(rows[1], logged, strict=True)]
     if kind == "D":
-        return _message(b"D", old + _tuple(before))
+        return _message(b"D", old + tuple_of(*before))
     after = list(rows[0])
     if rng.random() < 0.5:
         # The identity stays.
@@ -317,8 +317,8 @@ def postgres_message(
         for i in absent:
             after[i] = "\0"
     if not whole and rng.random() < 0.5:
-        return _message(b"U", b"N" + _tuple(after))
-    return _message(b"U", old + _tuple(before) + b"N" + _tuple(after))
+        return _message(b"U", b"N" + tuple_of(*after))
+    return _message(b"U", old + tuple_of(*before) + b"N" + tuple_of(*after))
 
 
 def _printed_row(
@@ -330,7 +330,8 @@ def _printed_row(
     ]
 
 
-def _tuple(values: Sequence[str | None]) -> bytes:
+def tuple_of(*values: str | None) -> bytes:
+    """A tuple; None is NULL, "\\0" a value that the log does not carry."""
     parts = [pack(">H", len(values))]
     for value in values:
         if value is None:

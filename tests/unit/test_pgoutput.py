@@ -17,6 +17,7 @@ from schemas.errors import Poison, Unsupported
 from schemas.kinds import Kind
 from schemas.selection import Selection
 from schemas.table import Column, Table
+from tests.unit.native_rows import tuple_of
 
 RELATION = Relation(
     7,
@@ -66,19 +67,6 @@ def relation_message(relation: Relation = RELATION) -> bytes:
         + pack(">cH", relation.replica_identity.encode(), len(columns and relation.columns))
         + columns
     )
-
-
-def tuple_of(*values: str | None) -> bytes:
-    """A tuple; None is NULL, "\\0" a value that the log does not carry."""
-    parts = [pack(">H", len(values))]
-    for value in values:
-        if value is None:
-            parts.append(b"n")
-        elif value == "\0":
-            parts.append(b"u")
-        else:
-            parts.append(b"t" + pack(">I", len(value.encode())) + value.encode())
-    return b"".join(parts)
 
 
 def insert(*values: str | None) -> bytes:
