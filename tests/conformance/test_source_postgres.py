@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from time import monotonic, sleep
 
 import pytest
 
@@ -478,6 +479,15 @@ class AnswersWithWalEnd(Listening):
         self.acknowledge(keepalive.wal_end)
 
 
+def until_the_server_waits(database: Database, pid: int) -> None:
+    """Until the server has filled the socket that we do not read, and so cannot have sent all."""
+    waits = f"SELECT wait_event = 'WalSenderWriteData' FROM pg_stat_activity WHERE pid = {pid}"
+    give_up = monotonic() + 60.0
+    while database.query(waits) != [(True,)]:
+        assert monotonic() < give_up, "the transaction was too small to be interrupted"
+        sleep(0.01)
+
+
 def crash_during_a_late_transaction(database: Database, connect: type[Listening]) -> Position:
     """The interleaving that loses data where keepalives are answered with their own end.
 
@@ -507,8 +517,10 @@ def crash_during_a_late_transaction(database: Database, connect: type[Listening]
             pass  # a slow server: beats, and T3 alone, which nobody acknowledges
         heard = wals[0].heard
         before = len(heard)
-        # The second keepalive shows that the server has read the answer to the first.
+        # The second keepalive shows that the server has read the answer to the first. It reads
+        # what we say only while it waits for us, so each word is said when it does.
         while len(heard) < before + 2:
+            until_the_server_waits(database, wals[0].pid)
             wals[0].feedback(reply=True)
             piece = next(stream)
             assert piece.commit is None, "the transaction was too small to be interrupted"
