@@ -70,3 +70,8 @@ class Stager:
     def lines(
         self, values: list[bytes], at: Sequence[int], ordinals: Sequence[int], sets: Sequence[int]
     ) -> bytes: ...
+
+def stamps(
+    values: list[bytes], epoch: int, run: int, longest: int
+) -> list[tuple[str, list[int] | None, list[int], list[str]]]:
+    """One batch's rows among others: schemas/codec.py. Raises ValueError for rows that it leaves."""

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from confluent_kafka import Message
 
-from schemas.codec import ops_of, stamped
+from schemas.codec import stamped
 from schemas.errors import LogTruncated
 from transport.batch import PLACE_BITS
 from transport.kafka_commits import Place
@@ -117,7 +117,7 @@ class Part:
             mine = rows if len(found.at) == len(rows) else rows.picked(found.at)
             base = self.number << PLACE_BITS
             ordinals = [base + o for o in found.ordinals] if base else found.ordinals
-            runs.add(found.fingerprint, ordinals, ops_of(mine.values), mine.keys, mine.values)
+            runs.add(found.fingerprint, ordinals, found.ops, mine.keys, mine.values)
             self.left -= len(mine)
             size_bytes += mine.size_bytes
         return size_bytes

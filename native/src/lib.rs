@@ -10,6 +10,7 @@ mod json;
 mod pgoutput;
 mod rows;
 mod stage;
+mod stamps;
 
 use pyo3::prelude::*;
 
@@ -21,8 +22,10 @@ mod headwater_native {
     use super::pgoutput::TupleEncoder;
     #[pymodule_export]
     use super::stage::Stager;
+    #[pymodule_export]
+    use super::stamps::stamps;
 
     /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
     #[pymodule_export]
-    const INTERFACE: u32 = 2;
+    const INTERFACE: u32 = 3;
 }
