@@ -183,7 +183,7 @@ class MySQLServer:
     def analyze(self, connection: sa.Connection, table: sa.Table) -> None:
         """InnoDB counts by itself; ANALYZE TABLE would end the transaction."""
 
-    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
+    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> int:
         try:
             self._put(connection, table, lines)
         except pymysql.Error as error:
@@ -196,6 +196,7 @@ class MySQLServer:
                 # Invalid JSON is refused without saying where.
                 row = self._first_bad(connection, table, lines)
             raise Unstorable(row, mysql_errors.column(mysql_errors.message(error))) from error
+        return lines.rows
 
     def _first_bad(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> int:
         low, high = 0, lines.rows - 1

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateTable
 from apply import ddl, fields
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
-from apply.server import LATE_UNIQUES, Cause, Unstorable
+from apply.server import DIRECT, LATE_UNIQUES, Cause, Unstorable
 from apply.target import Placement
 from schemas import postgres_text
 from schemas.kinds import Kind
@@ -75,7 +75,7 @@ class PostgresServer:
         return bool(column.server_default or column.identity or column.computed)
 
     def complete(self, connection: sa.Connection, table: sa.Table) -> None:
-        """Reflection does not tell of deferrable keys or unfinished indexes."""
+        """Reflection does not tell of deferrable keys, unfinished indexes or rules."""
         name = self.engine.dialect.identifier_preparer.format_table(table)
         found = connection.execute(
             sa.text(
@@ -87,6 +87,14 @@ class PostgresServer:
             {"name": name.replace("%%", "%")},
         )
         table.info[LATE_UNIQUES] = {frozenset(names) for (names,) in found}
+        # COPY runs no rules; it is refused where rows have policies.
+        table.info[DIRECT] = connection.scalar(
+            sa.text(
+                "SELECT relkind IN ('r', 'p') AND NOT (relhasrules OR relrowsecurity) "
+                "FROM pg_class WHERE oid = CAST(:name AS regclass)"
+            ),
+            {"name": name.replace("%%", "%")},
+        )
 
     def fields(self, kind: Kind, family: str) -> Fields:
         if kind.name == "binary":
@@ -116,7 +124,7 @@ class PostgresServer:
         # Whoever else counts it holds a lock until its transaction's end, and its count will do.
         connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table.name}")
 
-    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
+    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> int:
         quote = self.engine.dialect.identifier_preparer
         into = ", ".join(map(quote.quote, lines.names))
         # copy_expert formats nothing: percent signs must not be doubled.
@@ -124,6 +132,7 @@ class PostgresServer:
         cursor: Any = connection.connection.cursor()
         try:
             cursor.copy_expert(copy, io.BytesIO(lines.data), size=1 << 18)
+            return int(cursor.rowcount)
         except psycopg2.Error as error:
             place = _LINE.search(error.diag.context or "")
             if (error.pgcode or "")[:2] not in ("22", "23") or place is None:

@@ -14,6 +14,8 @@ from apply.fields import Fields, Lines
 from schemas.kinds import Kind
 from schemas.table import Column
 
+DIRECT = "direct"
+"""In a reflected table's `info`: whether `stage` may also fill it, as an INSERT would."""
 LATE_UNIQUES = "late_uniques"
 """In a reflected table's `info`: sets of columns whose unique index may be checked at commit only.
 """
@@ -64,7 +66,7 @@ class Server(Protocol):
 
     def complete(self, connection: sa.Connection, table: sa.Table) -> None:
         """Add to a reflected table what reflection leaves out: what a staging table needs to hold
-        the same values (collations), and LATE_UNIQUES.
+        the same values (collations), LATE_UNIQUES and DIRECT.
         """
         ...
 
@@ -88,8 +90,8 @@ class Server(Protocol):
         """Empty a temporary table that holds about `rows` rows; no transaction ends."""
         ...
 
-    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> None:
-        """Insert rows. Raises Unstorable unless every value is kept exactly."""
+    def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> int:
+        """Insert rows; how many were. Raises Unstorable unless every value is kept exactly."""
         ...
 
     def analyze(self, connection: sa.Connection, table: sa.Table) -> None:

@@ -19,7 +19,7 @@ def staged(transaction: Transaction, job: Job) -> fields.Lines:
     """The lines of the job's upserts; counts them in `job`. Raises Poison for a row without
     identity, or with a value that cannot be sent.
     """
-    sets = _new(job)
+    sets = new_or_known(job)
     lines = None if job.rows.partial else _in_one_call(job, sets)
     if lines is None:
         lines, sets = _by_columns(transaction, job, sets)
@@ -63,7 +63,7 @@ def _by_columns(
     return fields.lines(dict(zip(plan.staged_names, columns, strict=True))), sets
 
 
-def _new(job: Job) -> list[int]:
+def new_or_known(job: Job) -> list[int]:
     """For each upsert NEW or 0: whether the source inserted the row."""
     ops, keys, first = job.rows.ops, job.rows.keys, job.folded.first
     if len(first) == len(keys):

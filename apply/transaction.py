@@ -33,7 +33,7 @@ class Job:
     """One table's part of a block; `deletes` and `left` are indexes into `rows`.
 
     new, whole: how many of the staged rows are whole and were new to the source, or were not.
-    is_held: some of them were held back once.
+    is_held: some of them were held back once. lines: rows that were not staged (apply/direct.py).
     """
 
     plan: Plan
@@ -46,6 +46,7 @@ class Job:
     has_partial: bool = False
     is_held: bool = False
     left: list[int] = field(default_factory=list)
+    lines: Lines | None = None
 
     def at(self, ordinals: Sequence[int]) -> list[int]:
         """The indexes of these ordinals."""

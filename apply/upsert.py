@@ -12,6 +12,7 @@ from typing import NamedTuple
 import orjson
 import sqlalchemy as sa
 
+from apply.direct import copy, direct
 from apply.fold import fold
 from apply.plan import HOLD, ORDINAL, Link
 from apply.server import Cause
@@ -47,12 +48,16 @@ class Upserts:
     # Staging.
 
     def stage(self, job: Job) -> None:
-        """Put the rows that count into the staging table."""
-        upserts = job.folded.upserts
-        if upserts:
-            lines = staged(self._in, job)
-            self._in.session.ready(job.plan.stage)
-            self._in.put(job, job.plan.stage, upserts, lines)
+        """Put the rows that count into the staging table, unless they can do without."""
+        if job.folded.upserts:
+            job.lines = direct(job)
+            if job.lines is None:
+                self._stage(job)
+
+    def _stage(self, job: Job) -> None:
+        lines = staged(self._in, job)
+        self._in.session.ready(job.plan.stage)
+        self._in.put(job, job.plan.stage, job.folded.upserts, lines)
 
     # Writing.
 
@@ -62,6 +67,10 @@ class Upserts:
         """
         if not job.folded.upserts:
             return
+        if job.lines is not None:
+            if copy(self._in, job, job.lines):
+                return
+            self._stage(job)
         links = [link for link in job.plan.links if not link.late]
         if not as_of_end and self._is_told(job, links) and self._write_as_told(job, links):
             return

@@ -32,7 +32,7 @@ from tests.services.database import Database, fresh
 from tests.services.server import Server
 from transport.kafka import KafkaLog
 
-ROWS = 100_000
+ROWS = 200_000
 PER_BATCH = 10_000
 POLL_S = 0.02
 WITHIN_S = 300.0

@@ -68,7 +68,11 @@ class Stager:
 
     def __new__(cls, columns: Sequence[tuple[str, str, bool]]) -> Stager: ...
     def lines(
-        self, values: list[bytes], at: Sequence[int], ordinals: Sequence[int], sets: Sequence[int]
+        self,
+        values: list[bytes],
+        at: Sequence[int],
+        ordinals: Sequence[int] | None,
+        sets: Sequence[int],
     ) -> bytes: ...
 
 def stamps(

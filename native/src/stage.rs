@@ -74,23 +74,30 @@ impl Stager {
         Ok(Stager { columns: columns.map_err(PyValueError::new_err)? })
     }
 
-    /// A line for the after-image of each of these values: ordinal, set, then the columns.
+    /// A line for the after-image of each of these values: ordinal, set, then the columns; or
+    /// without ordinals, the columns alone.
     fn lines<'py>(
         &self,
         py: Python<'py>,
         values: &Bound<'py, PyList>,
         at: Vec<usize>,
-        ordinals: Vec<i64>,
+        ordinals: Option<Vec<i64>>,
         sets: Vec<i64>,
     ) -> PyResult<Bound<'py, PyBytes>> {
         let mut out = Vec::with_capacity(at.len() * 128);
         let mut row = Row::default();
-        for ((at, ordinal), set) in at.into_iter().zip(ordinals).zip(sets) {
+        for (nth, (at, set)) in at.into_iter().zip(sets).enumerate() {
             let value = values.get_item(at)?;
             let value = value.cast::<PyBytes>()?.as_bytes();
-            json::integer(&mut out, ordinal);
-            out.push(b'\t');
-            json::integer(&mut out, set);
+            if let Some(ordinals) = &ordinals {
+                let Some(ordinal) = ordinals.get(nth) else {
+                    return Err(PyValueError::new_err("a row without an ordinal"));
+                };
+                json::integer(&mut out, *ordinal);
+                out.push(b'\t');
+                json::integer(&mut out, set);
+                out.push(b'\t');
+            }
             self.line(&mut out, value, &mut row).map_err(PyValueError::new_err)?;
         }
         Ok(PyBytes::new(py, &out))
@@ -118,8 +125,10 @@ impl Stager {
             }
             nth += 1;
         }
-        for (column, token) in self.columns.iter().zip(found) {
-            out.push(b'\t');
+        for (place, (column, token)) in self.columns.iter().zip(found).enumerate() {
+            if place > 0 {
+                out.push(b'\t');
+            }
             if let Token::Null = token {
                 if column.is_required {
                     return Err(LEFT);
