@@ -29,8 +29,8 @@ LOOK_S = 10.0
 GATHERING = range(50, 2_000)
 GATHER_S = 0.001
 """After so many messages in one read more are on their way: each would find us waiting, which costs
-us a wake-up and the server one too. Measured with a reader that keeps up: 1.3 µs of processor time a
-row instead of 4.7, and 3 to 10 % more rows.
+us a wake-up and the server one too. Measured with a reader that keeps up: 1.3 µs of processor time
+a row instead of 4.7, and 3 to 10 % more rows.
 """
 
 _ROW_KINDS = frozenset((pgoutput.INSERT, pgoutput.UPDATE, pgoutput.DELETE))

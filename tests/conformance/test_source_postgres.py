@@ -395,10 +395,13 @@ def test_batches_are_cut_at_commits_only(newest: Database) -> None:
                 f"INSERT INTO t SELECT i, i FROM generate_series({first}, {first + 5}) i"
             )
         pieces = [p for p in read(source, at) if p.commit and p.commit.transactions]
-        assert [sum(len(r) for r in p.rows) for p in pieces] == [12] * 5
-        for piece in pieces:
+        sizes = [sum(len(r) for r in p.rows) for p in pieces]
+        # Two transactions are more than ten rows; one is a batch where the next came late.
+        assert sum(sizes) == 60
+        assert {6, 12} >= set(sizes)
+        for piece, size in zip(pieces, sizes, strict=True):
             assert piece.commit is not None
-            assert len(piece.commit.marks) == piece.commit.transactions == 2
+            assert len(piece.commit.marks) == piece.commit.transactions == size // 6
 
 
 # Positions, acknowledgement, resume.
