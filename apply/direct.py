@@ -45,7 +45,7 @@ def copy(transaction: Transaction, job: Job, lines: Lines) -> bool:
         written = 0
     except sa.exc.DBAPIError as error:
         cause = transaction.server.cause(error)
-        if cause is Cause.LOST:
+        if cause in (Cause.LOST, Cause.LOCKED):
             raise
         if cause not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
             job.plan.target.info[DIRECT] = False
