@@ -11,6 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from bench.goals import table
 from bench.plot import svg
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -45,7 +46,9 @@ def page(text: str, lines: Iterable[Line]) -> str:
     """The page with the figures of these lines between its marks."""
     before, rest = text.split(BEGIN, 1)
     after = rest.split(END, 1)[1]
-    return f"{before}{BEGIN}\n{''.join(_sections(lines))}\n{END}{after}"
+    held = list(lines)
+    written = "".join([*table(held), *_sections(held)])
+    return f"{before}{BEGIN}\n{written}\n{END}{after}"
 
 
 def plot(lines: Iterable[Line]) -> str:
