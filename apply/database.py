@@ -1,5 +1,5 @@
-"""A target database: the seam's methods over a `Server`, the same for PostgreSQL, MySQL and
-MariaDB.
+"""A target database: the seam's methods over a `Server`, the same for PostgreSQL, MySQL,
+MariaDB and SQLite.
 
 One connection, one transaction per batch: the checkpoint's compare-and-set first, rows, commit.
 After any error the connection is thrown away, and with it every staging table and plan: the next
@@ -34,8 +34,8 @@ from schemas.table import Table
 
 
 class DatabaseTarget:
-    """Implements apply.target.Target over a server; PostgresTarget and MySQLTarget only choose
-    it.
+    """Implements apply.target.Target over a server; PostgresTarget, MySQLTarget and SqliteTarget
+    choose it.
     """
 
     def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:

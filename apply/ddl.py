@@ -21,6 +21,9 @@ refused by name.
 | uuid               | uuid                              | char(36) ascii; MariaDB: uuid          |
 | enum               | text                              | varchar(255); of MySQL the same enum   |
 
+SQLite has INTEGER for integers and booleans, REAL for floats, BLOB for binary and TEXT for all
+others, as the wire has them (docs/operating-sqlite.md); int 64 unsigned is TEXT too.
+
 A source of the same family keeps its native type's text where the target surely knows it (BUILTIN).
 Text on MySQL and MariaDB is utf8mb4 under a binary collation without padding, so that only equal
 text is equal.
@@ -67,6 +70,13 @@ def mysql_type(column: Column, family: str, key: bool, *, mariadb: bool) -> str:
     if kind.name == "binary" and key and kind.length is None:
         return "varbinary(255)"
     return _MYSQL[kind.name](kind)
+
+
+def sqlite_type(kind: Kind) -> str:
+    """The type of a new column on SQLite."""
+    if kind.name == "int" and kind.unsigned and kind.bits == 64:
+        return "TEXT"
+    return _SQLITE.get(kind.name, "TEXT")
 
 
 def _binary(mariadb: bool) -> str:
@@ -132,3 +142,4 @@ _MYSQL: dict[str, Callable[[Kind], str]] = {
     "timestamp": lambda k: f"datetime({k.fraction})",
     "json": lambda k: "json",
 }
+_SQLITE = {"int": "INTEGER", "bool": "INTEGER", "float": "REAL", "binary": "BLOB"}

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import types as t
 from sqlalchemy.dialects import mysql
 
+from apply.server import DECLARED
 from schemas.kinds import Kind
 
 _MYSQL_BITS = {
@@ -36,6 +37,8 @@ def unfit(kind: Kind, column: sa.Column[Any], *, is_mysql: bool, is_key: bool) -
 
 
 def _text(column: sa.Column[Any]) -> str:
+    if DECLARED in column.info:
+        return str(column.info[DECLARED] or "of no type")
     return repr(column.type) if isinstance(column.type, t.NullType) else str(column.type).lower()
 
 

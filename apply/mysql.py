@@ -59,7 +59,7 @@ class MySQLTarget(DatabaseTarget):
 class MySQLServer:
     """Implements apply.server.Server for both; which one it is, is read when it is first needed."""
 
-    is_mysql = True
+    is_mysql, is_sqlite = True, False
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url).set(drivername="mysql+pymysql")

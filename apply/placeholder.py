@@ -12,14 +12,19 @@ import sqlalchemy as sa
 from sqlalchemy import types as t
 from sqlalchemy.dialects import mysql
 
+from apply.server import Server
+
 Make = Callable[[Any], Any]
 """An ordinal's column -> the expression of the value."""
 
 _BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "BIGINT": 64}
 
 
-def placeholder(kind: Any, *, is_mysql: bool) -> Make | None:
+def placeholder(kind: Any, server: Server) -> Make | None:
     """How to make values of a type; None where every value may be a row's."""
+    is_mysql = server.is_mysql
+    if server.is_sqlite and not isinstance(kind, t.Integer | t.Float):
+        return _sqlite_binary if isinstance(kind, t.LargeBinary) else _sqlite_text
     if isinstance(kind, t.Boolean | t.Enum):
         return None
     if isinstance(kind, t.Uuid):
@@ -86,6 +91,16 @@ def _postgres_clock(kind: Any) -> Make:
         second: sa.ColumnElement[Any] = sa.literal_column("interval '1 second'")
         return lambda at: sa.literal_column(f"{name} '290871-03-05 07:11:13'") - at * second
     return lambda at: sa.literal_column("date '290871-03-05'") - sa.cast(at, sa.Integer)
+
+
+def _sqlite_text(at: Any) -> Any:
+    """Of any length: SQLite minds none, and no date's form either."""
+    # The cast, because || binds closer than arithmetic there.
+    return sa.literal_column("'~'", sa.Text) + sa.cast(at, sa.Text)
+
+
+def _sqlite_binary(at: Any) -> Any:
+    return sa.cast(_sqlite_text(at), sa.LargeBinary)
 
 
 def _uuid(at: Any) -> Any:

@@ -5,7 +5,7 @@ Nothing is changed here. A problem is a `Finding`; a plan is made only for a tab
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,10 @@ LONGEST_NAME = 64
 """Characters that any of the servers takes."""
 
 
+_PARTIAL = ("postgresql", "sqlite")
+"""Whose indexes may have conditions."""
+
+
 class Catalog:
     """The target's tables as they are now, reflected at first use."""
 
@@ -36,12 +40,21 @@ class Catalog:
         self._references: dict[str, list[tuple[str, dict[str, Any]]]] = {}
         self.default: str = self._inspector.default_schema_name or ""
         self.schemas = frozenset(self._inspector.get_schema_names())
+        # SQLite finds a table in any letters, SQLAlchemy in its maker's.
+        names = self._inspector.get_table_names() if server.is_sqlite else ()
+        self._spelling = {name.lower(): name for name in names}
 
     def place(self, full_name: str) -> tuple[str, str]:
         """Where a source's table lands."""
         # MySQL's schemas are databases, and the url names one: rows go there unless told otherwise.
         kept = () if self._server.is_mysql and self.default else self.schemas
-        return lands_at(full_name, self._placement, kept, self.default)
+        schema, name = lands_at(full_name, self._placement, kept, self.default)
+        return schema, self._spelling.get(name.lower(), name)
+
+    def is_same(self, one: tuple[str, str], other: tuple[str, str]) -> bool:
+        """Whether two places are one table: SQLite takes no notice of case."""
+        lower = [name.lower() for name in one] == [name.lower() for name in other]
+        return one == other or (lower and self._server.is_sqlite)
 
     def table(self, place: tuple[str, str]) -> sa.Table | None:
         """The target's table, or None where it has none."""
@@ -55,10 +68,13 @@ class Catalog:
         """
         schema, name = place
         found = [self._inspector.get_pk_constraint(name, schema)["constrained_columns"]]
-        for index in self._inspector.get_indexes(name, schema):
-            partial = (index.get("dialect_options") or {}).get("postgresql_where")
+        # SQLite's indexes of unique keys are given only when asked for.
+        wanted = {"include_auto_indexes": True} if self._server.is_sqlite else {}
+        for index in self._inspector.get_indexes(name, schema, **wanted):
+            options = index.get("dialect_options") or {}
+            is_partial = any(options.get(f"{d}_where") is not None for d in _PARTIAL)
             names = index["column_names"]
-            if index["unique"] and not partial and None not in names:
+            if index["unique"] and not is_partial and None not in names:
                 found.append([n for n in names if n is not None])
         return [tuple(names) for names in found if names]
 
@@ -71,19 +87,18 @@ class Catalog:
 
     def references(self, place: tuple[str, str]) -> list[Reference]:
         """The foreign keys of any table of the same schema that point at this one."""
-        schema, name = place
+        schema = place[0]
         if schema not in self._references:
             keys = self._inspector.get_multi_foreign_keys(schema=schema)
             self._references[schema] = [(k[1], dict(f)) for k, fs in keys.items() for f in fs]
         result = []
         for child_name, key in self._references[schema]:
-            same = (key["referred_schema"] or schema) == schema
-            child = (
-                self.table((schema, child_name)) if key["referred_table"] == name and same else None
-            )
+            parent = (key["referred_schema"] or schema, key["referred_table"])
+            child = self.table((schema, child_name)) if self.is_same(parent, place) else None
             if child is not None:
-                columns, keys_ = key["constrained_columns"], key["referred_columns"]
-                result.append(Reference(child=child, columns=tuple(columns), keys=tuple(keys_)))
+                columns = _spelled(child, key["constrained_columns"])
+                keys_ = _spelled(self.table(place), key["referred_columns"])
+                result.append(Reference(child=child, columns=columns, keys=keys_))
         return result
 
     def constrained(self, place: tuple[str, str]) -> set[str]:
@@ -112,6 +127,12 @@ class Catalog:
             )
         self._server.complete(self._connection, table)
         return table
+
+
+def _spelled(table: sa.Table | None, names: Sequence[str]) -> tuple[str, ...]:
+    """Columns as their table names them: SQLite keeps a foreign key in its maker's letters."""
+    known = {} if table is None else {c.name.lower(): c.name for c in table.c}
+    return tuple(n if table is None or n in table.c else known[n.lower()] for n in names)
 
 
 def ranks(tables: Sequence[Table]) -> dict[str, int]:
@@ -178,6 +199,23 @@ def problems(
         and column.name != own
     ]
     return found
+
+
+def unreferable(catalog: Catalog, table: Table, known: Mapping[str, Table]) -> Iterator[Finding]:
+    """Parents that SQLite lets a new foreign key name, and then refuses every write of."""
+    for key in table.foreign_keys:
+        if key.parent not in known:
+            continue
+        place, columns = catalog.place(key.parent), {key.parent_column}
+        if catalog.table(place) is None or any(set(u) == columns for u in catalog.uniques(place)):
+            continue
+        at = ".".join(place)
+        yield Finding(
+            where=f"{at}.{key.parent_column}",
+            problem=f"is referenced by {table.full_name}.{key.column}, and has no unique index",
+            fix=f"CREATE UNIQUE INDEX {place[1]}_{key.parent_column} ON {place[1]} "
+            f'({key.parent_column}), or exclude "{table.full_name}.{key.column}" for this target',
+        )
 
 
 def _key_problems(

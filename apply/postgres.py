@@ -54,7 +54,7 @@ class PostgresTarget(DatabaseTarget):
 class PostgresServer:
     """Implements apply.server.Server."""
 
-    is_mysql = False
+    is_mysql, is_sqlite = False, False
 
     def __init__(self, url: str) -> None:
         self._url = sa.make_url(url).set(drivername="postgresql+psycopg2")

@@ -24,7 +24,7 @@ from apply.own import (
     half_made,
 )
 from apply.placement import indexed, own_key, wanted
-from apply.plans import Catalog, problems, ranks
+from apply.plans import Catalog, problems, ranks, unreferable
 from apply.references import translated_keys
 from apply.server import Cause, Server
 from apply.target import Placement
@@ -83,6 +83,8 @@ class Preparation:
             if self._catalog.table(place) is None:
                 found += self._creation_problems(table, place)
                 found += self._type_problems(table, place)
+                if self._server.is_sqlite:
+                    found += unreferable(self._catalog, table, self._known)
             found += self._name_problems(table, place)
             added = {f"{'.'.join(place)}.{n}" for n in self._widened(table)}
             found += [
@@ -92,7 +94,7 @@ class Preparation:
                     fix=f'give {name} a place of its own: tables = {{ "{name}" = "…" }}',
                 )
                 for other in self._known
-                if other < name and self._catalog.place(other) == place
+                if other < name and self._catalog.is_same(place, self._catalog.place(other))
             ]
             args = (self._catalog, self._server, self._placement, table, self._known)
             found += [
@@ -106,12 +108,17 @@ class Preparation:
         fresh = [t for t in self._tables.values() if self._is_missing(t)]
         fresh.sort(key=lambda t: names[t.full_name])
         made = {t.full_name: self._definition(t) for t in fresh}
+        begun = [t for n, t in self._tables.items() if n in self._half or self._is_missing(t)]
+        begun.sort(key=lambda t: names[t.full_name])
+        if self._server.is_sqlite:
+            # Foreign keys stand in CREATE TABLE there or nowhere; a parent may come later.
+            for table in begun:
+                self._constraints(table, made)
+            begun = []
         texts = self._own_statements()
         for table in fresh:
             texts.append(self._render(CreateTable(made[table.full_name])))
             texts += self._indexes(table, made[table.full_name])
-        begun = [t for n, t in self._tables.items() if n in self._half or self._is_missing(t)]
-        begun.sort(key=lambda t: names[t.full_name])
         texts += [self._render(AddConstraint(c)) for t in begun for c in self._constraints(t, made)]
         return texts + [s for t in self._tables.values() for s in self._widening(t)]
 
@@ -150,8 +157,9 @@ class Preparation:
             self._connection.execute(sa.insert(CHECKPOINT).values(place | zero))
 
     def _execute(self, statement: str) -> None:
+        formats = self._server.engine.dialect.paramstyle in ("format", "pyformat")
         try:
-            self._connection.exec_driver_sql(statement.replace("%", "%%"))
+            self._connection.exec_driver_sql(statement.replace("%", "%%") if formats else statement)
         except sa.exc.DBAPIError as error:
             if self._server.cause(error) in (Cause.LOST, Cause.LOCKED, Cause.DENIED):
                 raise
@@ -196,16 +204,18 @@ class Preparation:
         columns = columns or self._widened(table)
         tables = [(at, place[1], f'name it here: tables = {{ "{table.full_name}" = "…" }}')]
         names = [(f"{at}.{n}", n, self._exclusion(table, n)) for n in columns]
-        longest = "64 characters" if self._server.is_mysql else "63 bytes"
+        # SQLite has no limit; ours is MySQL's.
+        is_postgres = not (self._server.is_mysql or self._server.is_sqlite)
+        longest = "63 bytes" if is_postgres else "64 characters"
         found = [
             Finding(where=where, problem=f"has a name longer than {longest}", fix=fix)
             for where, name, fix in (tables if is_missing else []) + names
-            if (len(name) > 64 if self._server.is_mysql else len(name.encode()) > 63)
+            if (len(name.encode()) > 63 if is_postgres else len(name) > 64)
         ]
         by_lower: dict[str, str] = {}
         for name in [c.name for c in wanted(table, self._placement)]:
             other = by_lower.setdefault(name.lower(), name)
-            if self._server.is_mysql and other != name:
+            if not is_postgres and other != name:
                 fix = self._exclusion(table, name)
                 problem = f"differs from {other} by case only, which is the same column there"
                 found.append(Finding(where=f"{at}.{name}", problem=problem, fix=fix))
@@ -242,6 +252,7 @@ class Preparation:
         schema, name = self._catalog.place(table.full_name)
         own = own_key(table, self._placement)
         keyed = indexed(table)
+        has_key = False
         columns: list[Any] = []
         for column in wanted(table, self._placement):
             nullable = column.nullable and column.name not in table.primary_key
@@ -249,6 +260,7 @@ class Preparation:
                 made = self._server.own_key(column)
                 assert made is not None
                 # The generator is part of the type's text: AUTO_INCREMENT, GENERATED …
+                has_key = "PRIMARY KEY" in made[1]
                 columns.append(
                     sa.Column(own, _Native(" ".join(made)), nullable=False, autoincrement=False)
                 )
@@ -259,7 +271,7 @@ class Preparation:
             )
         names = {c.name for c in columns}
         parts: list[Any] = []
-        if table.primary_key and names.issuperset(table.primary_key):
+        if table.primary_key and names.issuperset(table.primary_key) and not has_key:
             parts.append(sa.PrimaryKeyConstraint(*table.primary_key))
         uniques = [table.identity, *table.uniques]
         for unique in dict.fromkeys(u for u in uniques if u != table.primary_key):
@@ -273,16 +285,20 @@ class Preparation:
             schema=schema,
             mysql_engine="InnoDB",
             mysql_charset="utf8mb4",
+            sqlite_strict=True,
         )
 
     def _indexes(self, table: Table, made: sa.Table) -> list[str]:
-        """The server must find a parent's children: MySQL makes this index itself, PostgreSQL does
-        not, but gives it a name that is free.
+        """The server must find a parent's children: MySQL makes this index itself, PostgreSQL and
+        SQLite do not; PostgreSQL gives it a name that is free.
         """
         if self._server.is_mysql:
             return []
         quote = self._server.engine.dialect.identifier_preparer
         columns = dict.fromkeys(k.column for k in table.foreign_keys if k.column in made.c)
+        if self._server.is_sqlite:
+            found = [sa.Index(f"{made.name}.{name}", made.c[name]) for name in columns]
+            return [self._render(CreateIndex(index)) for index in found]
         return [
             f"CREATE INDEX ON {quote.format_table(made)} ({quote.quote(name)})".replace("%%", "%")
             for name in columns

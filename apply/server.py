@@ -1,5 +1,5 @@
-"""What differs between target servers: the seam that apply/postgres.py and apply/mysql.py
-implement.
+"""What differs between target servers: the seam that apply/postgres.py, apply/mysql.py and
+apply/sqlite.py implement.
 
 Everything else is written once over SQLAlchemy. No plan, no batch and no retry here.
 """
@@ -16,6 +16,10 @@ from schemas.table import Column
 
 DIRECT = "direct"
 """In a reflected table's `info`: whether `stage` may also fill it, as an INSERT would."""
+DECLARED = "declared"
+"""In a reflected column's `info`: its type as the table's maker wrote it, where it is another one
+here.
+"""
 LATE_UNIQUES = "late_uniques"
 """In a reflected table's `info`: sets of columns whose unique index may be checked at commit only.
 """
@@ -48,6 +52,7 @@ class Server(Protocol):
     """One kind of server and how to reach it."""
 
     is_mysql: bool
+    is_sqlite: bool
     engine: sa.Engine
 
     def column_type(self, column: Column, family: str, *, key: bool) -> str:

@@ -63,7 +63,7 @@ class Statements:
         if not names:
             return None
         return (
-            sa.update(plan.target)
+            _update(plan.target)
             .values({plan.target.c[n]: s.c[n] for n in names})
             .where(self._match(s), self._of_set(number), self._ready(s))
         )
@@ -78,7 +78,7 @@ class Statements:
             .where(missing, self._of_set(0), self._ready(s))
             .order_by(s.c[ORDINAL])
         )
-        return sa.insert(plan.target).from_select(names, rows)
+        return _insert(plan.target).from_select(names, rows)
 
     # As the source told: nothing is looked for in the target, and staged rows stay as they are.
 
@@ -105,7 +105,7 @@ class Statements:
         if any(not link.late for link in plan.links):
             rows, told = self._told(0, [*plan.identity, *names]).subquery(), sa.true()
         return (
-            sa.update(plan.target)
+            _update(plan.target)
             .values({plan.target.c[n]: rows.c[n] for n in names})
             .where(self._match(rows), told)
         )
@@ -114,7 +114,7 @@ class Statements:
         """Insert the rows that were new to the source."""
         names = self._inserted()
         rows = self._told(NEW, names).order_by(self._plan.stage.c[ORDINAL])
-        return sa.insert(self._plan.target).from_select(names, rows)
+        return _insert(self._plan.target).from_select(names, rows)
 
     def _told(self, number: int, names: Sequence[str]) -> sa.Select[Any]:
         """Staged rows whose references all have a parent, with its key in them; takes :batch."""
@@ -175,7 +175,7 @@ class Statements:
         if link.translated:
             known = s.c[link.column].is_not(None) | s.c[link.source_key].is_(None)
         return (
-            sa.update(plan.target)
+            _update(plan.target)
             .values({plan.target.c[link.column]: s.c[link.column]})
             .where(self._match(s), self._of_set(number), known, self._ready(s))
         )
@@ -194,8 +194,16 @@ class Statements:
 
     def delete(self) -> sa.Delete:
         """Delete the staged identities that are not held."""
-        k = self._plan.keys
-        return sa.delete(self._plan.target).where(self._match(k), self._ready(k))
+        plan, k = self._plan, self._plan.keys
+        if not self._server.is_sqlite:
+            return sa.delete(plan.target).where(self._match(k), self._ready(k))
+        # SQLite has no DELETE … USING. By the identity's index, and then without its collation.
+        own = [plan.target.c[n] for n in plan.identity]
+        exact = [sa.collate(c, "BINARY") if isinstance(c.type, sa.String) else c for c in own]
+        ready = sa.select(*(k.c[n] for n in plan.identity)).where(self._ready(k))
+        return sa.delete(plan.target).where(
+            sa.tuple_(*own).in_(ready), sa.tuple_(*exact).in_(ready)
+        )
 
     def here(self) -> sa.Select[Any]:
         """Ordinals of the staged identities that the target has."""
@@ -205,9 +213,7 @@ class Statements:
     def unlink(self, column: str) -> sa.Update:
         """Let the rows to be deleted reference nothing, so that they do not hold each other."""
         plan, k = self._plan, self._plan.keys
-        return (
-            sa.update(plan.target).values({plan.target.c[column]: sa.null()}).where(self._match(k))
-        )
+        return _update(plan.target).values({plan.target.c[column]: sa.null()}).where(self._match(k))
 
     def truncate(self) -> sa.Delete:
         """Delete the rows that came from the source: those with an identity."""
@@ -287,13 +293,13 @@ class Statements:
             sets = [i for i, present in enumerate(plan.sets) if present.issuperset(names)]
             sets += [NEW] if 0 in sets else []
             found.append(
-                sa.update(plan.target)
+                _update(plan.target)
                 .values({column: make(_counted(s.c[ORDINAL]))})
                 .where(self._match(s), s.c[SET].in_(sets), self._ready(s), changed)
             )
             if with_deletes:
                 found.append(
-                    sa.update(plan.target)
+                    _update(plan.target)
                     .values({column: make(_counted(k.c[ORDINAL]))})
                     .where(self._match(k), k.c[HOLD] == 1)
                 )
@@ -308,13 +314,23 @@ class Statements:
             if column.nullable:
                 return column, lambda ordinal: sa.null()
         for column in columns:
-            make = placeholder(column.type, is_mysql=self._server.is_mysql)
+            make = placeholder(column.type, self._server)
             if make is not None:
                 return column, make
         return None
 
 
+def _update(target: sa.Table) -> sa.Update:
+    """An update that SQLite fails whatever ON CONFLICT (REPLACE, IGNORE) a key was made with."""
+    return sa.update(target).prefix_with("OR ABORT", dialect="sqlite")
+
+
+def _insert(target: sa.Table) -> sa.Insert:
+    """An insert, likewise."""
+    return sa.insert(target).prefix_with("OR ABORT", dialect="sqlite")
+
+
 def _counted(ordinal: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     """The ordinal, or where several batches are one a number that stays within a type's range."""
     each = 1 << PLACE_BITS
-    return sa.func.mod(ordinal, each) + ordinal // each * 20_011
+    return ordinal % each + ordinal // each * 20_011

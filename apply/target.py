@@ -17,7 +17,8 @@ class Placement:
 
     schemas: source schema -> target schema. tables: source full name -> target full name (wins over
     schemas). Without an entry: on PostgreSQL the schema of the same name if there is one, else the
-    default schema; on MySQL and MariaDB the database that the url names. exclude_columns: patterns
+    default schema; on MySQL and MariaDB the database that the url names,
+    on SQLite the file. exclude_columns: patterns
     over source `schema.table.column` that this target leaves alone. primary_keys: "local" (the
     target's own keys, foreign keys translated) or "copy" (the source's values).
     """

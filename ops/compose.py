@@ -119,6 +119,10 @@ def _target(name: str, settings: TargetConfig) -> Target:
         from apply.mysql import MySQLTarget
 
         return MySQLTarget(name, settings.url, settings.source, settings.placement)
+    if settings.family == "sqlite":
+        from apply.sqlite import SqliteTarget
+
+        return SqliteTarget(name, settings.url, settings.source, settings.placement)
     from apply.postgres import PostgresTarget
 
     return PostgresTarget(name, settings.url, settings.source, settings.placement)

@@ -4,6 +4,7 @@ Not here: reading the file and its errors (ops/config_file.py), the example and 
 (ops/config_reference.py). Invariant: every key has a description, which is its documentation.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -20,6 +21,7 @@ Texts = Annotated[tuple[str, ...], Field(strict=False)]
 
 FAMILIES = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 """URL schemes, and the adapter that each is served by (MariaDB is detected by the MySQL one)."""
+TARGET_FAMILIES = FAMILIES | {"sqlite": "sqlite"}
 
 MIB = 1 << 20
 
@@ -28,17 +30,18 @@ class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def family_of(url: str) -> str:
-    """Give "postgres" or "mysql"; raises ValueError, without the URL in it, where it is neither."""
+def family_of(url: str, families: Mapping[str, str] = FAMILIES) -> str:
+    """Give one of the families; raises ValueError, without the URL in it, where it is of none."""
     try:
         scheme = make_url(url).get_backend_name()
     except ArgumentError as error:
         raise ValueError(
             "url must be like postgresql://user:${PASSWORD}@host:5432/database"
         ) from error
-    if scheme not in FAMILIES:
-        raise ValueError("url must begin with postgresql://, mysql:// or mariadb://")
-    return FAMILIES[scheme]
+    if scheme not in families:
+        *most, last = (f"{known}://" for known in families)
+        raise ValueError(f"url must begin with {', '.join(most)} or {last}")
+    return families[scheme]
 
 
 class LogConfig(_Model):
@@ -164,7 +167,8 @@ class TargetConfig(_Model):
     """One database that receives a source's changes."""
 
     url: str = Field(
-        description="where the database is; a password belongs in the environment: `${NAME}`"
+        description="where the database is; a password belongs in the environment: `${NAME}`. "
+        "SQLite: `sqlite:///file.db`; a relative path starts at the configuration file's folder"
     )
     source: Name = Field(description="the name of the source whose changes arrive here")
     schemas: Mapping[str, str] = Field(
@@ -188,8 +192,8 @@ class TargetConfig(_Model):
 
     @property
     def family(self) -> str:
-        """Give "postgres" or "mysql"."""
-        return family_of(self.url)
+        """Give "postgres", "mysql" or "sqlite"."""
+        return family_of(self.url, TARGET_FAMILIES)
 
     @property
     def placement(self) -> Placement:
@@ -204,7 +208,7 @@ class TargetConfig(_Model):
 
     @model_validator(mode="after")
     def _known(self) -> Self:
-        family_of(self.url)
+        family_of(self.url, TARGET_FAMILIES)
         return self
 
 
@@ -255,10 +259,12 @@ _PORTS = {"postgres": 5432, "mysql": 3306}
 
 def _place(url: str) -> _Place:
     """Which database a URL means: host, port, name; its account and options left aside."""
-    parts = make_url(url)
+    parts, family = make_url(url), family_of(url, TARGET_FAMILIES)
+    if family == "sqlite":
+        return "", 0, os.path.realpath(parts.database or "")
     host = (parts.host or "localhost").lower()
     host = "localhost" if host in ("127.0.0.1", "::1") else host
-    return host, parts.port or _PORTS[family_of(url)], parts.database or ""
+    return host, parts.port or _PORTS[family], parts.database or ""
 
 
 def _is_itself(source: SourceConfig, target: TargetConfig) -> bool:

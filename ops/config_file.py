@@ -58,8 +58,21 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> Loaded:
     _check_names(config)
     # The same log whatever folder headwater was started in.
     log = config.log.model_copy(update={"path": str(path.parent / config.log.path)})
-    config = config.model_copy(update={"log": log})
+    targets = {
+        name: target.model_copy(update={"url": _beside(path, target.url)})
+        for name, target in config.targets.items()
+    }
+    config = config.model_copy(update={"log": log, "targets": targets})
     return Loaded(config=config, path=path, warnings=tuple(_literal_passwords(raw)))
+
+
+def _beside(path: Path, url: str) -> str:
+    """A SQLite file's URL from the configuration file's folder; other URLs as they are."""
+    parts = make_url(url)
+    if parts.get_backend_name() != "sqlite" or parts.database in (None, "", ":memory:"):
+        return url
+    there = parts.set(database=str(path.parent / str(parts.database)))
+    return there.render_as_string(hide_password=False)
 
 
 def nearest(name: str, valid: list[str]) -> str:

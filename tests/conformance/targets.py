@@ -17,6 +17,7 @@ import pytest
 
 from apply.mysql import MySQLTarget
 from apply.postgres import PostgresTarget
+from apply.sqlite import SqliteTarget
 from apply.target import Placement, Target
 from schemas.canonical import canonical
 from schemas.change import Batch, Commit, Offset, Piece, Position, Progress, Rows, Truncate
@@ -27,7 +28,8 @@ from tests import services
 from tests.services.database import Database, fresh
 from transport.memory import MemoryLog, MemoryStore
 
-KINDS = ("postgres", "mysql", "mariadb")
+SERVERS = ("postgres", "mysql", "mariadb")
+KINDS = (*SERVERS, "sqlite")
 SOURCE = "shop"
 SYNC_ID = Column(name="sync_id", kind=Kind(name="text", length=36), nullable=False)
 ID = Column(name="id", kind=Kind(name="int", bits=32), nullable=False)
@@ -198,12 +200,21 @@ class Place:
 
     @property
     def is_mysql(self) -> bool:
-        return self.kind != "postgres"
+        return self.kind in ("mysql", "mariadb")
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.kind == "sqlite"
 
     def target(self, source: str = SOURCE, **placement: Any) -> Target:
         """A target over this database, as a new process would have it."""
-        make: Callable[..., Target] = MySQLTarget if self.is_mysql else PostgresTarget
-        made = make("t", self.database.url, source, Placement(**placement))
+        by_kind: dict[str, Callable[..., Target]] = {
+            "postgres": PostgresTarget,
+            "sqlite": SqliteTarget,
+        }
+        made = by_kind.get(self.kind, MySQLTarget)(
+            "t", self.database.url, source, Placement(**placement)
+        )
         self.opened.append(made)
         return made
 
@@ -220,7 +231,46 @@ class Place:
     @property
     def serial(self) -> str:
         """The type of a primary key that the target generates."""
+        if self.is_sqlite:
+            return "integer primary key"
         return "int auto_increment primary key" if self.is_mysql else "serial primary key"
+
+    def tables(self) -> set[str]:
+        """Names of all tables."""
+        if self.is_sqlite:
+            every = (
+                "select name from sqlite_master where type = 'table' and name not like 'sqlite%'"
+            )
+        else:
+            schema = "database()" if self.is_mysql else "'public'"
+            every = (
+                f"select table_name from information_schema.tables where table_schema = {schema}"
+            )
+        return {name for (name,) in self.query(every)}
+
+    def foreign_keys(self) -> int:
+        """How many foreign keys there are."""
+        if self.is_sqlite:
+            every = "select count(*) from sqlite_master m, pragma_foreign_key_list(m.name) f"
+        else:
+            schema = "constraint_schema" if self.is_mysql else "constraint_catalog"
+            here = "database()" if self.is_mysql else "current_database()"
+            every = (
+                "select count(*) from information_schema.table_constraints "
+                f"where constraint_type = 'FOREIGN KEY' and {schema} = {here}"
+            )
+        return int(self.query(every)[0][0])
+
+    def check(self, table: str, column: str, test: str) -> None:
+        """Refuse rows whose column does not pass; SQLite adds no constraint to a table."""
+        if not self.is_sqlite:
+            self.execute(f"alter table {table} add constraint checked check ({column} {test})")
+            return
+        for event in ("insert", "update"):
+            self.execute(
+                f"create trigger checked_{event} before {event} on {table} "
+                f"when not (new.{column} {test}) begin select raise(abort, 'refused'); end"
+            )
 
 
 def deliver(
@@ -254,7 +304,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         yield made
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=SERVERS)
 def private_place(request: pytest.FixtureRequest, server_dir: Path) -> Iterator[Place]:
     """The same on a server of its own, whose global settings may change."""
     with (

@@ -27,6 +27,8 @@ PAIRS = [
     ("postgres", "mysql"),
     ("mariadb", "mysql"),
     ("mysql", "mariadb"),
+    ("postgres", "sqlite"),
+    ("mysql", "sqlite"),
 ]
 PEOPLE = 12
 

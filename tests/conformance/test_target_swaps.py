@@ -75,6 +75,8 @@ def test_values_swap_in_types_of_the_servers_own(place: Place) -> None:
     if place.is_mysql:
         own |= {"bytes": "varbinary(16)", "count": "bigint unsigned"}
         own |= {"double": "double unsigned", "instant": "timestamp(6) null"}
+    if place.is_sqlite:
+        own |= {"long_decimal": "text", "day": "date", "clock": "datetime", "double": "double"}
     columns = ", ".join(f"{name} {kind} not null unique" for name, kind in own.items())
     columns = columns.replace("null not null", "not null default current_timestamp(6)")
     columns = columns.replace("double double", '"double" double')

@@ -51,6 +51,12 @@ class Database:
 @contextlib.contextmanager
 def fresh(server: Server) -> Iterator[Database]:
     """An empty database on `server`, dropped at the end."""
+    if server.kind == "sqlite":
+        from tests.services import sqlite
+
+        with sqlite.fresh() as file:
+            yield file
+        return
     driver = _driver(server)
     name = f"t_{secrets.token_hex(5)}"
     with contextlib.closing(driver.connect(server.url)) as connection:

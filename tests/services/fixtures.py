@@ -1,8 +1,9 @@
 """The servers as fixtures: each started when the first test asks for it, once per run.
 
 Servers: `postgres`, `postgres15`, `mysql`, `mariadb`, `kafka`. Per test: `postgres_db`,
-`postgres15_db`, `mysql_db`, `mariadb_db`, `new_database` (any number), `kafka_prefix`, and
-`server_dir` for a private server. Invariant: a missing server ends the run, never a skip.
+`postgres15_db`, `mysql_db`, `mariadb_db`, `sqlite_db`, `new_database` (any number),
+`kafka_prefix`, and `server_dir` for a private server. Invariant: a missing server ends the run,
+never a skip.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tests import services
 from tests.services import kafka as broker
 from tests.services.database import Database, fresh
 from tests.services.server import Server, Unavailable
+from tests.services.sqlite import SQLITE
 
 
 @contextlib.contextmanager
@@ -76,6 +78,12 @@ def kafka() -> Iterator[Server]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def sqlite() -> Server:
+    """For `new_database`, beside the servers."""
+    return SQLITE
+
+
 @pytest.fixture
 def postgres_db(postgres: Server) -> Iterator[Database]:
     with fresh(postgres) as database:
@@ -97,6 +105,12 @@ def mysql_db(mysql: Server) -> Iterator[Database]:
 @pytest.fixture
 def mariadb_db(mariadb: Server) -> Iterator[Database]:
     with fresh(mariadb) as database:
+        yield database
+
+
+@pytest.fixture
+def sqlite_db(sqlite: Server) -> Iterator[Database]:
+    with fresh(sqlite) as database:
         yield database
 
 

@@ -61,6 +61,8 @@ def test_an_unknown_key_names_the_nearest_valid_one(
         ("[targets.t]\nurl = 'mysql://h'", ["no targets.t.source"]),
         ("[sources.a]\nurl = 'oracle://h'", ["sources.a", "url must begin with"]),
         ("[sources.a]\nurl = 'h'", ["sources.a", "url must be like"]),
+        ("[sources.a]\nurl = 'sqlite:///a.db'", ["sources.a", "url must begin with"]),
+        ("[targets.a]\nurl='oracle://h'\nsource='b'", ["targets.a", "or sqlite://"]),
         ("[sources.A-1]\nurl = 'mysql://h'", ["name sources.A-1", "a-z"]),
         (SOURCE + "slot = 'x'", ["slot", "PostgreSQL only"]),
         ("[sources.a]\nurl = 'postgresql://h/d'\nserver_id = 7", ["server_id", "MySQL"]),
@@ -184,6 +186,7 @@ def test_a_target_is_never_its_own_source(
         ("a", "postgresql://u@127.0.0.1/archive", False),
         ("a", "mysql://u@127.0.0.1/branch", False),
         ("b", "postgresql://u@127.0.0.1/branch", False),
+        ("a", "sqlite:///branch", False),
     ],
 )
 def test_two_targets_never_share_a_checkpoint(
@@ -204,3 +207,14 @@ def test_two_targets_never_share_a_checkpoint(
         return
     with pytest.raises(Misconfigured, match=r"targets.first and targets.second bring source a"):
         loaded(tmp_path, text)
+
+
+def test_a_sqlite_file_stands_beside_the_configuration_file(tmp_path: Path) -> None:
+    target = '[targets.{}]\nsource = "a"\nurl = "sqlite:///{}"\n'
+    text = target.format("near", "copy of 100%25.db") + target.format("far", "/var/lib/copy.db")
+    targets = loaded(tmp_path, text).config.targets
+    assert make_url(targets["near"].url).database == str(tmp_path / "copy of 100%.db")
+    assert make_url(targets["far"].url).database == "/var/lib/copy.db"
+    again = target.format("again", "./copy.db") + target.format("once", "copy.db")
+    with pytest.raises(Misconfigured, match=r"bring source a into one database"):
+        loaded(tmp_path, again)
