@@ -5,7 +5,7 @@ warning. So any warning refuses the row it names, and the row count must be exac
 statement that moves rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import pymysql
@@ -278,6 +278,9 @@ class MySQLServer:
             row, message = min(places)
             raise Unstorable(at + row, mysql_errors.column(message))
         raise Unstorable(at, None)
+
+    def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
+        """AUTO_INCREMENT follows the keys that are written."""
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         return mysql_errors.cause(error)

@@ -6,7 +6,7 @@ Not here: any statement that moves rows (apply/sql.py) and when it runs (apply/w
 
 import io
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import psycopg2
@@ -38,6 +38,11 @@ SESSION = postgres_text.SESSION | {
     "standard_conforming_strings": "on",
     "xmloption": "content",
 }
+
+SEQUENCES = "sequences"
+"""In a reflected table's `info`: the sequences that its primary key owns, as (column, oid, name,
+greatest value).
+"""
 
 _LOST = {"40001", "40P01", "57P01", "57P02", "57P03", "57P05", "53000", "53100", "53200", "53300"}
 _DENIED = {"28000", "28P01", "3D000", "42501", "25006"}
@@ -87,6 +92,24 @@ class PostgresServer:
             {"name": name.replace("%%", "%")},
         )
         table.info[LATE_UNIQUES] = {frozenset(names) for (names,) in found}
+        key = next(iter(table.primary_key.columns.keys()), None)
+        owned = connection.execute(
+            sa.text(
+                "SELECT a.attname::text, c.oid::bigint, quote_ident(n.nspname) || '.' || "
+                "quote_ident(c.relname), s.seqmax FROM pg_depend d "
+                "JOIN pg_sequence s ON s.seqrelid = d.objid JOIN pg_class c ON c.oid = d.objid "
+                "JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a "
+                "ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid "
+                "WHERE d.refobjid = CAST(:name AS regclass) AND d.deptype IN ('a', 'i') "
+                "AND d.classid = CAST('pg_class' AS regclass) AND d.refclassid = d.classid "
+                "AND s.seqincrement > 0 AND a.attname = :key"
+            ),
+            {"name": name.replace("%%", "%"), "key": key},
+        )
+        table.info[SEQUENCES] = [
+            (column, oid, sequence.replace("%", "%%"), most)
+            for column, oid, sequence, most in owned
+        ]
         # COPY runs no rules; it is refused where rows have policies.
         table.info[DIRECT] = connection.scalar(
             sa.text(
@@ -142,6 +165,19 @@ class PostgresServer:
             raise Unstorable(int(place[1]) - 1, place[2]) from error
         finally:
             cursor.close()
+
+    def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
+        quote = self.engine.dialect.identifier_preparer
+        for column, oid, sequence, most in table.info[SEQUENCES]:
+            if column in written:
+                top = f"SELECT max({quote.quote(column)}) AS key FROM {quote.format_table(table)}"
+                # Not undone by a rollback, which leaves a gap and nothing else. An unused one gives
+                # last_value itself next.
+                advance = (
+                    f"SELECT setval(CAST({oid} AS regclass), least(top.key, {most})) "
+                    f"FROM ({top}) top, {sequence} s WHERE top.key >= s.last_value"
+                )
+                connection.exec_driver_sql(advance)
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         code = getattr(error.orig, "pgcode", None) or ""

@@ -4,7 +4,7 @@ apply/sqlite.py implement.
 Everything else is written once over SQLAlchemy. No plan, no batch and no retry here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from enum import Enum, auto
 from typing import Any, Protocol
 
@@ -101,6 +101,12 @@ class Server(Protocol):
 
     def analyze(self, connection: sa.Connection, table: sa.Table) -> None:
         """Let the planner know what a table holds now; no transaction ends."""
+        ...
+
+    def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
+        """Let the generator of the table's primary key stand past the greatest key there, if that
+        key is among the columns that were written; never backwards.
+        """
         ...
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:

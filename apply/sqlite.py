@@ -9,7 +9,7 @@ import operator
 import re
 import sqlite3
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -215,6 +215,9 @@ class SqliteServer:
             ) from error
         finally:
             cursor.close()
+
+    def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
+        """A new rowid is past the greatest one."""
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         code = _code(error)

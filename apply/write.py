@@ -48,6 +48,7 @@ class Writing:
 
     def __init__(self, transaction: Transaction, waiting: set[str]) -> None:
         self._in, self._waiting = transaction, waiting
+        self._keyed: dict[str, Plan] = {}
         self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
 
     def learn(self, block: Sequence[Rows]) -> None:
@@ -91,6 +92,8 @@ class Writing:
         if not self._in.batch.seeds:
             self._learn(plan, rows)
         folded = fold(rows)
+        if folded.upserts:
+            self._keyed[plan.name] = plan
         # Where other tables reference this one, a row deleted and inserted again is two rows: its
         # children went with the first.
         deletes = sorted([*folded.deletes, *folded.again]) if plan.references else folded.deletes
@@ -123,6 +126,8 @@ class Writing:
             for link in plan.links:
                 self._in.identities.fill(plan, link)
         self._deletes.finish()
+        for plan in self._keyed.values():
+            self._in.server.advance(self._in.connection, plan.target, plan.by_name)
 
     def _let_wait(self) -> bool:
         """Leave references NULL that may be, where a first copy is still to bring the parent; they
