@@ -69,8 +69,8 @@ class Catalog:
         schema, name = place
         found = [self._inspector.get_pk_constraint(name, schema)["constrained_columns"]]
         # SQLite's indexes of unique keys are given only when asked for.
-        wanted = {"include_auto_indexes": True} if self._server.is_sqlite else {}
-        for index in self._inspector.get_indexes(name, schema, **wanted):
+        asked = {"include_auto_indexes": True} if self._server.is_sqlite else {}
+        for index in self._inspector.get_indexes(name, schema, **asked):
             options = index.get("dialect_options") or {}
             is_partial = any(options.get(f"{d}_where") is not None for d in _PARTIAL)
             names = index["column_names"]
@@ -201,10 +201,13 @@ def problems(
     return found
 
 
-def unreferable(catalog: Catalog, table: Table, known: Mapping[str, Table]) -> Iterator[Finding]:
+def unreferable(
+    catalog: Catalog, placement: Placement, table: Table, known: Mapping[str, Table]
+) -> Iterator[Finding]:
     """Parents that SQLite lets a new foreign key name, and then refuses every write of."""
+    names = {c.name for c in wanted(table, placement)}
     for key in table.foreign_keys:
-        if key.parent not in known:
+        if key.parent not in known or key.column not in names:
             continue
         place, columns = catalog.place(key.parent), {key.parent_column}
         if catalog.table(place) is None or any(set(u) == columns for u in catalog.uniques(place)):

@@ -84,7 +84,7 @@ class Preparation:
                 found += self._creation_problems(table, place)
                 found += self._type_problems(table, place)
                 if self._server.is_sqlite:
-                    found += unreferable(self._catalog, table, self._known)
+                    found += unreferable(self._catalog, self._placement, table, self._known)
             found += self._name_problems(table, place)
             added = {f"{'.'.join(place)}.{n}" for n in self._widened(table)}
             found += [
