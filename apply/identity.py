@@ -106,7 +106,10 @@ def intervals(
 
     for fact in found:
         before = fact.before
-        if before is not None and before not in touched and before not in by_key:
+        # Where the log shows no key before, a fact has the one after: of a row with an earlier fact
+        # here that is no news of what it was.
+        is_first = by_identity.get(fact.identity) not in touched
+        if before is not None and is_first and before not in touched and before not in by_key:
             if fact.identity in by_identity:
                 end(by_identity[fact.identity], begin)
             begin_at(before, fact.identity, begin)

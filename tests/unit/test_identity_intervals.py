@@ -69,3 +69,11 @@ def test_intervals_of_one_key_never_overlap() -> None:
     for spans in by_key.values():
         ordered = sorted(spans)
         assert all(a[1] <= b[0] for a, b in pairwise(ordered))
+
+
+def test_a_key_that_changed_with_no_key_before_in_the_log_begins_at_that_row() -> None:
+    """PostgreSQL, whose replica identity has no primary key; a seed was read after the change."""
+    facts = (Fact(5, "a", "1", "1"), Fact(9, "a", "2", "2"))
+    ends, new = run(*facts, active=[("2", "a")])
+    assert ends == [("2", -1)]
+    assert sorted(new) == [Interval("1", "a", -1, 9), Interval("2", "a", 9, None)]
