@@ -47,11 +47,13 @@ def seeded(
             stamp.held = (run, stamp.first_ordinal + len(seeds))
             yield Piece(run=run, rows=(seeds,) if len(seeds) else ())
             high = chunk.high
+    # Only chunks of rows are held against marks, and of a long stretch they are one a transaction.
+    is_copying = any(s["what"] == "rows" and not s["done"] for s in progress.values())
     commits: list[Commit] = []
     for piece in pieces:
         stamp.held = (run, max(stamp.first_ordinal, _next_ordinal(piece)))
         if piece.commit is not None:
-            commits.append(piece.commit)
+            commits.append(piece.commit if is_copying else replace(piece.commit, marks=()))
             if high is None or source.reached(high, piece.commit.position):
                 stamp.held = None
                 progress.update(
