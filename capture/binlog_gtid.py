@@ -114,5 +114,13 @@ class GtidList:
             for domain, (_, number) in self._last.items()
         )
 
+    def is_within(self, state: str) -> bool:
+        """Whether a server with this `gtid_binlog_state` has had each of these transactions."""
+        newest: dict[tuple[int, int], int] = {}
+        for part in filter(None, "".join(state.split()).split(",")):
+            domain, server, number = map(int, part.split("-"))
+            newest[domain, server] = number
+        return all(n <= newest.get((d, s), 0) for d, (s, n) in self._last.items())
+
     def __str__(self) -> str:
         return ",".join(f"{d}-{s}-{n}" for d, (s, n) in self._last.items())

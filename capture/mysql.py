@@ -5,7 +5,7 @@ reconnection (which would ask from the original position again) cannot happen.
 """
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,12 +17,13 @@ from capture.mysql_charsets import ServerCharsets
 from capture.mysql_checks import check
 from capture.mysql_chunk import read_chunk
 from capture.mysql_connection import connect, dump_settings, translated
-from capture.mysql_position import Flavour, detect
+from capture.mysql_flavour import Flavour
+from capture.mysql_position import detect
 from capture.mysql_stream import BEAT_S, BinlogStream
 from capture.mysql_tables import Descriptions, catalog_table
 from capture.renames import Renames
 from capture.resync import Resync
-from capture.source import Chunk
+from capture.source import Chunk, Noted
 from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.errors import HeadwaterError
 from schemas.finding import Finding
@@ -88,8 +89,7 @@ class MySQLSource:
         catalog = self._catalog()
         schemas = {t.schema for t in catalog} | self._selection_schemas()
         renames = Renames({t.full_name: self._taken(t) for t in catalog})
-        if after is None:
-            yield Piece(run=stamp.draw(), commit=Commit(position=start, committed_at=None))
+        yield Piece(run=stamp.draw(), commit=Commit(position=start, committed_at=None))
         reader = BinLogStreamReader(
             dump_settings(self._url),
             self._server_id,
@@ -161,6 +161,19 @@ class MySQLSource:
     def drop(self, *, dry_run: bool = False) -> list[str]:
         """Nothing was made in the source."""
         return []
+
+    def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
+        """See capture/source.py; the dump's own tool says its place in the binlog exactly."""
+        with self._cursor() as cursor:
+            noted = Noted(
+                position=self._flavour.noted(cursor), findings=tuple(self._flavour.cautions())
+            )
+        yield noted
+
+    def given(self, text: str) -> Position:
+        """See capture/source.py."""
+        with self._cursor() as cursor:
+            return self._flavour.given(cursor, text)
 
     def now(self) -> tuple[Position, int]:
         """See capture/source.py."""

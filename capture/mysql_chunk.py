@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from capture.mysql_catalog import quoted
-from capture.mysql_position import Files, Flavour, Gtids, MariaGtids
+from capture.mysql_flavour import Flavour
+from capture.mysql_position import Files, Gtids, MariaGtids
 from capture.source import Chunk
 from schemas.codec import Wire, image_template
 from schemas.kinds import Kind

@@ -1,86 +1,29 @@
 """Positions in a MySQL or MariaDB binlog: GTID sets, GTID lists, or file and offset.
 
-One flavour per server: it knows how to ask for the log's end, whether a position can be continued
-from, how to request a dump there, and how groups of events advance it. A position moves only at the
-end of a group, so that a GTID set has no holes but the server's own.
+One flavour for each (contract: capture/mysql_flavour.py).
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pymysql
 
 from capture.binlog import Event, Type, gtid, maria_gtid
 from capture.binlog_gtid import GtidList, GtidSet
+from capture.mysql_flavour import Flavour, Group, Tracker
 from schemas.change import Position
-from schemas.errors import Misconfigured, SourceLost, Unsupported
+from schemas.errors import Misconfigured, SourceLost, Transient, Unsupported
+from schemas.finding import Finding
 
 _EMPTY = "nothing"
 """A log in which nothing was ever committed: a position is never the empty text."""
 
+_FIRST = 4
+"""The offset of a binlog's first event."""
 
-class Group(NamedTuple):
-    """The begin of one group of events. gtid: its name ("" without GTIDs); committed_at: µs."""
-
-    gtid: str
-    committed_at: int
-    is_standalone: bool
-
-
-class Tracker(ABC):
-    """A place in the log that events advance."""
-
-    file = ""
-    _pos = 0
-
-    @abstractmethod
-    def begin(self, event: Event) -> Group:
-        """A group of events begins."""
-
-    def end(self, event: Event) -> None:
-        """The group is whole: its last event."""
-        self._pos = event.end_pos
-
-    @property
-    @abstractmethod
-    def position(self) -> Position:
-        """After the last whole group."""
-
-    @property
-    def mark(self) -> str:
-        """What a read must have seen to include the last whole group."""
-        return str(self.position)
-
-
-class Flavour(ABC):
-    """How one kind of server names places in its log."""
-
-    family: str
-
-    @abstractmethod
-    def now(self, cursor: Any) -> Position:
-        """The log's end."""
-
-    @abstractmethod
-    def verify(self, cursor: Any, after: Position) -> None:
-        """Raise SourceLost or Misconfigured unless the log can be continued exactly there."""
-
-    @abstractmethod
-    def request(self, after: Position) -> dict[str, Any]:
-        """Arguments of python-mysql-replication for a dump from there."""
-
-    @abstractmethod
-    def tracker(self, after: Position) -> Tracker:
-        """A place to advance from."""
-
-    @abstractmethod
-    def sees(self, seen: str, marks: Sequence[str]) -> bool:
-        """Whether a read that saw `seen` includes what has these marks."""
-
-    @abstractmethod
-    def reached(self, high: Position, position: Position) -> bool:
-        """Whether `position` is at or past `high`."""
+_WRONG_OFFSET = 1220
+_BETWEEN_GROUPS = {"Format_desc", "Previous_gtids", "Anonymous_Gtid", "Gtid", "Rotate", "Stop"}
+"""Events that stand outside of a group, or begin one."""
 
 
 class Gtids(Flavour):
@@ -91,6 +34,11 @@ class Gtids(Flavour):
     def now(self, cursor: Any) -> Position:
         return _position(str(self._global(cursor, "gtid_executed")))
 
+    def given(self, cursor: Any, text: str) -> Position:
+        position = _position(str(_gtids(Position(text))))
+        self.verify(cursor, position)
+        return position
+
     def verify(self, cursor: Any, after: Position) -> None:
         held = _gtids(after)
         if not held <= self._global(cursor, "gtid_executed"):
@@ -100,10 +48,7 @@ class Gtids(Flavour):
                 hint="check the source's URL; otherwise copy the tables anew",
             )
         if not self._global(cursor, "gtid_purged") <= held:
-            raise SourceLost(
-                "found that the server has purged binlogs our position still needs",
-                hint="copy the tables anew, and raise binlog_expire_logs_seconds",
-            )
+            raise _purged()
 
     @staticmethod
     def _global(cursor: Any, name: str) -> GtidSet:
@@ -178,13 +123,43 @@ class MariaGtids(Flavour):
         cursor.execute("SELECT @@global.gtid_binlog_pos")
         return GtidList(cursor.fetchone()[0] or "")
 
+    def noted(self, cursor: Any) -> Position:
+        """The binlog's end may be ahead of what a read sees: a snapshot says which place it is."""
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+        cursor.execute("SHOW STATUS LIKE 'binlog_snapshot_%'")
+        status = {name.lower(): value for name, value in cursor.fetchall()}
+        cursor.execute("COMMIT")
+        file, pos = status["binlog_snapshot_file"], status["binlog_snapshot_position"]
+        return _position(str(self._at(cursor, file, int(pos))))
+
+    @staticmethod
+    def _at(cursor: Any, file: str, pos: int) -> GtidList:
+        cursor.execute("SELECT BINLOG_GTID_POS(%s, %s)", (file, pos))
+        text = cursor.fetchone()[0]
+        if text is None:
+            raise Transient(f"found the binlog {file} purged while a place in it was asked for")
+        return GtidList(text)
+
+    def given(self, cursor: Any, text: str) -> Position:
+        """The server itself would look for a purged or foreign place only when it is asked for the
+        dump.
+        """
+        held = _gtid_list(Position(text))
+        position = _position(str(held))
+        self.verify(cursor, position)
+        cursor.execute("SELECT @@global.gtid_binlog_state")
+        if not held.is_within(cursor.fetchone()[0] or ""):
+            raise _foreign()
+        cursor.execute("SHOW BINARY LOGS")
+        oldest = cursor.fetchone()[0]
+        if not self._at(cursor, oldest, _FIRST) <= held:
+            raise _purged()
+        return position
+
     def verify(self, cursor: Any, after: Position) -> None:
         if not _gtid_list(after) <= self._end(cursor):
-            raise SourceLost(
-                "found transactions in our position that are not in the server's binlog: it is "
-                "another server, was restored from a backup, or its binlogs were reset",
-                hint="check the source's URL; otherwise copy the tables anew",
-            )
+            raise _foreign()
 
     def request(self, after: Position) -> dict[str, Any]:
         return {"auto_position": _text(after), "is_mariadb": True}
@@ -234,6 +209,35 @@ class Files(Flavour):
         file, pos = _log_end(cursor)
         cursor.execute("SELECT @@server_uuid")
         return Position(f"{file}:{pos}@{cursor.fetchone()[0]}")
+
+    def cautions(self) -> Iterator[Finding]:
+        yield Finding(
+            where="gtid_mode",
+            problem="is off: a commit that is on its way stands before this position, and a dump "
+            "that begins in the same moment may lack it",
+            fix="use the position that mysqldump --single-transaction --source-data=2 writes",
+            refused=False,
+        )
+
+    def given(self, cursor: Any, text: str) -> Position:
+        """An offset is only a number: it must be where a group of events begins."""
+        file, pos, uuid = _file_pos("".join(text.split()))
+        cursor.execute("SELECT @@server_uuid")
+        position = Position(f"{file}:{pos}@{uuid or cursor.fetchone()[0]}")
+        self.verify(cursor, position)
+        try:
+            cursor.execute("SHOW BINLOG EVENTS IN %s FROM %s LIMIT 1", (file, pos))
+            event = cursor.fetchone()
+        except pymysql.err.MySQLError as error:
+            if error.args[0] != _WRONG_OFFSET:
+                raise
+            event = (file, pos, "")
+        if event is not None and (event[1] != pos or event[2] not in _BETWEEN_GROUPS):
+            raise Misconfigured(
+                f"found no beginning of a transaction at {file}:{pos}",
+                hint="use a position that headwater position or the dump's tool has written",
+            )
+        return position
 
     def verify(self, cursor: Any, after: Position) -> None:
         file, pos, uuid = _file_pos(after)
@@ -320,6 +324,21 @@ def _log_end(cursor: Any) -> tuple[str, int]:
     return row[0], int(row[1])
 
 
+def _foreign() -> SourceLost:
+    return SourceLost(
+        "found transactions in our position that are not in the server's binlog: it is another "
+        "server, was restored from a backup, or its binlogs were reset",
+        hint="check the source's URL; otherwise copy the tables anew",
+    )
+
+
+def _purged() -> SourceLost:
+    return SourceLost(
+        "found that the server has purged binlogs our position still needs",
+        hint="copy the tables anew, and raise binlog_expire_logs_seconds",
+    )
+
+
 def _position(text: str) -> Position:
     return Position(text or _EMPTY)
 
@@ -331,7 +350,8 @@ def _text(position: Position) -> str:
 def _other_form(position: Position) -> Misconfigured:
     return Misconfigured(
         f"found a position of another form than this server's log has ({position[:60]})",
-        hint="the server or its gtid_mode was changed: start anew with a first copy",
+        hint="headwater position prints one of this server's form; a log that stands at another "
+        "was made before the server or its gtid_mode was changed: start anew with a first copy",
     )
 
 

@@ -16,7 +16,7 @@ from capture.binlog_kinds import Charsets
 from capture.binlog_packets import Packets, ServerError
 from capture.mysql_batch import Batch, Mark, Origin
 from capture.mysql_connection import explained
-from capture.mysql_position import Tracker
+from capture.mysql_flavour import Tracker
 from capture.mysql_statements import Meaning, Verdict, judge
 from capture.mysql_tables import Described, Descriptions
 from capture.resync import Resync

@@ -2,12 +2,13 @@
 
 Each part has a file: postgres_wal (the connection), pgoutput (its messages), postgres_rows and
 postgres_stream (rows and batches), postgres_slot (may we go on here), postgres_tables and
-postgres_catalog (descriptions), postgres_chunk, postgres_checks, postgres_prepare. Here they meet.
+postgres_catalog (descriptions), postgres_chunk, postgres_checks, postgres_prepare, postgres_export.
+Here they meet.
 """
 
 import re
-from collections.abc import Callable, Collection, Generator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing, suppress
 from typing import Any
 
 from capture import (
@@ -15,6 +16,7 @@ from capture import (
     postgres_catalog,
     postgres_checks,
     postgres_chunk,
+    postgres_export,
     postgres_prepare,
     postgres_slot,
     postgres_tables,
@@ -25,9 +27,9 @@ from capture.postgres_session import Session, conninfo
 from capture.postgres_stream import Assembler, follow
 from capture.postgres_wal import Wal
 from capture.resync import Resync
-from capture.source import Chunk
+from capture.source import Chunk, Noted
 from schemas.change import Commit, Piece, Position, Progress, Stamp
-from schemas.errors import HeadwaterError, Misconfigured
+from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
 from schemas.selection import Selection
 from schemas.table import Table
@@ -171,6 +173,41 @@ class PostgresSource:
         plan = postgres_prepare.plan_drop(self._session, self._slot, self._publication)
         return self._run(plan, dry_run=dry_run)
 
+    def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
+        """See Source.note; a slot is what keeps the log, and only a new one offers a snapshot."""
+        server = self._known_server()
+        is_new = postgres_slot.find(self._session, self._slot) is None
+        if is_new and hold:
+            yield from self._exported(server)
+            return
+        self.prepare()
+        slot = postgres_slot.find(self._session, self._slot)
+        start = postgres_slot.start_of(self._slot, slot, server, None)
+        existed = Finding(
+            where=f"slot {self._slot}",
+            problem="is there already: the position is where it stands, and no snapshot can be "
+            "taken of that moment any more",
+            fix="begin the dump now, without a snapshot, and the capture once it has begun",
+            refused=False,
+        )
+        yield Noted(position=server.position(start), findings=() if is_new else (existed,))
+
+    def given(self, text: str) -> Position:
+        """See Source.given; what lies below the slot's own place cannot be read any more."""
+        server = postgres_slot.server(self._session)
+        lsn, _, identifier = "".join(text.split()).partition("@")
+        at = server.position(postgres_slot.lsn_of(Position(lsn)))
+        position = Position(f"{lsn}@{identifier}") if identifier else at
+        slot = postgres_slot.find(self._session, self._slot)
+        if slot is None:
+            raise SourceLost(
+                f"found no replication slot {self._slot}, without which the server keeps nothing "
+                f"of what came after {position}",
+                hint="headwater position makes it",
+            )
+        postgres_slot.start_of(self._slot, slot, server, position)
+        return at
+
     def now(self) -> tuple[Position, int]:
         """See Source.now; also writes one message to the log, so that an idle stream passes it."""
         lsn, clock = postgres_chunk.end(self._session)
@@ -184,6 +221,15 @@ class PostgresSource:
             self._wal.close()
             self._wal = None
         self._session.close()
+
+    def _exported(self, server: postgres_slot.Server) -> Iterator[Noted | None]:
+        """Prepare with a slot that has a snapshot; the publication comes before it, as ever."""
+        plan = postgres_prepare.plan_tables(self._session, self._selection, self._publication)
+        self._run(plan, dry_run=False)
+        replication = conninfo(self._url, self.name, replication=True)
+        with closing(postgres_export.exported(replication, self._slot)) as exports:
+            for made in exports:
+                yield made and Noted(position=server.position(made.lsn), snapshot=made.snapshot)
 
     def _run(self, statements: list[str], *, dry_run: bool) -> list[str]:
         if not dry_run:

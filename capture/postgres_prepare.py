@@ -42,6 +42,19 @@ def plan(session: Session, selection: Selection, slot: str, publication: str) ->
 
     The publication comes before the slot: decoding looks it up as it was at each change.
     """
+    statements = plan_tables(session, selection, publication)
+    found = postgres_slot.find(session, slot)
+    if found is None:
+        statements.append(
+            f"SELECT pg_catalog.pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+        )
+    else:
+        postgres_slot.refuse_foreign(slot, found, postgres_slot.server(session).database)
+    return statements
+
+
+def plan_tables(session: Session, selection: Selection, publication: str) -> list[str]:
+    """As `plan`, without the slot: publication and replica identities."""
     relations = selected(session, selection)
     statements = _publication(session, publication, relations)
     for relation in relations:
@@ -50,13 +63,6 @@ def plan(session: Session, selection: Selection, slot: str, publication: str) ->
         for part in (relation, *below):
             if not logs_identity(part, identity):
                 statements.append(f"ALTER TABLE {quoted(part)} {_replica_identity(part, identity)}")
-    found = postgres_slot.find(session, slot)
-    if found is None:
-        statements.append(
-            f"SELECT pg_catalog.pg_create_logical_replication_slot('{slot}', 'pgoutput')"
-        )
-    else:
-        postgres_slot.refuse_foreign(slot, found, postgres_slot.server(session).database)
     return statements
 
 

@@ -58,7 +58,7 @@ def lsn_of(position: Position) -> int:
     except ValueError as error:
         raise Misconfigured(
             f"cannot read {position!r} as a PostgreSQL position",
-            hint="a position looks like 0/16B3748",
+            hint="a position looks like 0/16B3748; headwater position prints one",
         ) from error
 
 
@@ -118,20 +118,20 @@ def start_of(name: str, slot: Slot | None, at: Server, after: Position | None) -
     lsn, _, identifier = after.partition("@")
     if identifier and identifier != str(at.identifier):
         raise SourceLost(
-            f"found another server (system identifier {at.identifier}) than the log was made from",
+            f"found another server (system identifier {at.identifier}) than our position is of",
             hint=_FRESH,
         )
     start = lsn_of(after)
     if start > at.flushed:
         raise SourceLost(
-            f"found the server at {lsn_text(at.flushed)}, before the log's end {lsn}: it was "
+            f"found the server at {lsn_text(at.flushed)}, before our position {lsn}: it was "
             "restored from a backup",
             hint=_FRESH,
         )
     if slot.confirmed > start:
         raise SourceLost(
-            f"found slot {name} confirmed to {lsn_text(slot.confirmed)}, beyond the log's end "
-            f"{lsn}: what lies between is missing from the log",
+            f"found slot {name} confirmed to {lsn_text(slot.confirmed)}, beyond our position "
+            f"{lsn}: what lies between cannot be read any more",
             hint=f"another program may read this slot, or the log is an older one; {_FRESH}",
         )
     return start

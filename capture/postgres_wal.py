@@ -25,6 +25,19 @@ _LOST = {"58P01", "55000", "42704"}
 """WAL segment gone, slot cannot be used any more, slot or publication does not exist."""
 
 
+def connected(conninfo: str) -> Any:
+    """A replication connection; raises Transient when the server cannot be reached."""
+    try:
+        connection = pq.PGconn.connect(conninfo.encode())
+    except psycopg.Error as error:
+        raise Transient("could not open the replication connection") from error
+    if connection.status != pq.ConnStatus.OK:
+        message = connection.get_error_message()
+        connection.finish()
+        raise connection_error(message)
+    return connection
+
+
 class Wal:
     """One slot being read; closing it lets the server's process go."""
 
@@ -32,14 +45,7 @@ class Wal:
         """Connect; raises Transient when the server cannot be reached."""
         self._slot = slot
         self._acknowledged = 0
-        try:
-            self._connection = pq.PGconn.connect(conninfo.encode())
-        except psycopg.Error as error:
-            raise Transient("could not open the replication connection") from error
-        if self._connection.status != pq.ConnStatus.OK:
-            message = self._connection.get_error_message()
-            self._connection.finish()
-            raise connection_error(message)
+        self._connection = connected(conninfo)
         self.pid = self._connection.backend_pid
 
     def start(self, lsn: int, publication: str) -> None:

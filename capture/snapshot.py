@@ -36,19 +36,24 @@ log = structlog.get_logger()
 
 
 def with_first_copies(
-    source: Source, opened: Opened, wanted: Mapping[str, Copy], *, chunk_rows: int = 10_000
+    source: Source,
+    opened: Opened,
+    wanted: Mapping[str, Copy],
+    *,
+    chunk_rows: int = 10_000,
+    begin: Position | None = None,
 ) -> Iterator[Piece]:
     """The source's stream with the first copies of `wanted` (full name -> what to copy) that are
     not done yet.
 
-    A log that holds nothing yet starts the copies of `wanted`; later, those go on that the log's
-    progress names.
+    A log that holds nothing yet begins at `begin` (None: now) and starts the copies of `wanted`;
+    later, those go on that the log's progress names.
     """
     tables = parents_first(source.describe())
     known = opened.progress
     is_begun = any(state["what"] != "none" for state in known.values())
     progress = _unfinished(known if is_begun else known | _begin(wanted, known), tables)
-    pieces = source.stream(opened.position, opened.stamp, progress)
+    pieces = source.stream(opened.position or begin, opened.stamp, progress)
     if opened.position is None:
         # The starting position becomes durable first: after a crash nothing is lost between it and
         # the copies.

@@ -1,6 +1,6 @@
 """The seam to a source database: an ordered sequence of transactions, each ending at a position."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,6 +30,20 @@ class Chunk:
     read_at: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted:
+    """A position for a dump that is taken from now on: a capture that begins there misses nothing
+    that the dump does not have.
+
+    snapshot: the name of exactly this moment, for a dump's tool; None where the source has none.
+    findings: what a person should know before relying on it.
+    """
+
+    position: Position
+    snapshot: str | None = None
+    findings: tuple[Finding, ...] = ()
+
+
 class Source(Protocol):
     """One database's log and tables. Implementations raise schemas.errors only (and programming
     errors).
@@ -49,11 +63,11 @@ class Source(Protocol):
 
         A batch (all pieces up to one with a commit) is cut at a source commit once it holds
         batch_rows or batch_bytes, and at once when the source is idle; pieces inside stay below a
-        few MB, so memory is bounded whatever the transaction. Yields at least once a second: an
-        empty commit when idle (position may have moved). `after=None`: start now; the first piece
-        is then an empty commit at the starting position. Raises SourceLost when the source cannot
-        continue exactly there; Transient when the connection goes. Never reconnects. Closing the
-        iterator closes the connection.
+        few MB, so memory is bounded whatever the transaction. The first piece is an empty commit at
+        the starting position: `after`, or now. Yields at least once a second: an empty commit when
+        idle (position may have moved). Raises SourceLost when the source cannot continue exactly
+        there; Transient when the connection goes. Never reconnects. Closing the iterator closes the
+        connection.
 
         progress: the first copies' state at `after`. A source that must know a table again by more
         than its name keeps that there ("oid"): as it stands when a commit is given out, it belongs
@@ -105,6 +119,24 @@ class Source(Protocol):
 
     def drop(self, *, dry_run: bool = False) -> list[str]:
         """Remove everything `prepare` or the capture made in the source; the statements."""
+        ...
+
+    def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
+        """A position for a dump that is taken from now on (see Noted); sets up what that needs.
+
+        hold: offer a snapshot where the source can. It lives as long as the iterator, which then
+        gives the same value about once a second; else the iterator ends after one. None about once
+        a second while the source has to wait for transactions that run there. Raises Transient when
+        the snapshot is lost.
+        """
+        ...
+
+    def given(self, text: str) -> Position:
+        """The position that a person names by `text`, in this source's own form.
+
+        Raises Misconfigured where it is no position of such a server, SourceLost where the source
+        does not hold everything after it, or never was there. Nothing is changed.
+        """
         ...
 
     def now(self) -> tuple[Position, int]:

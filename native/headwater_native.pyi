@@ -78,4 +78,4 @@ class Stager:
 def stamps(
     values: list[bytes], epoch: int, run: int, longest: int
 ) -> list[tuple[str, list[int] | None, list[int], list[str]]]:
-    """One batch's rows among others: schemas/codec.py. Raises ValueError for rows that it leaves."""
+    """One batch's rows among others: schemas/codec.py. Raises ValueError for what it leaves."""

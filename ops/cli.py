@@ -30,6 +30,7 @@ for command in (
     commands_flow.capture,
     commands_flow.apply,
     commands_setup.prepare,
+    commands_setup.position,
     commands_flow.snapshot,
     commands_look.verify,
     commands_look.status,

@@ -47,6 +47,14 @@ def run(
 
 def capture(
     source: Annotated[str, typer.Argument(help="a source of the configuration")],
+    from_position: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="POSITION",
+            help="begin a log that holds nothing yet there, not now (see headwater position)",
+        ),
+    ] = None,
     config: ConfigPath = DEFAULT,
     json: Json = False,
     debug: Debug = False,
@@ -54,7 +62,7 @@ def capture(
     """Copy a source's changes into its log until stopped; first copies too, where asked for."""
     loaded = begin(config, debug)
     with listening() as signals:
-        run_capture(loaded.config, source, signals)
+        run_capture(loaded.config, source, signals, begin=from_position)
     if json:
         show.as_json({"source": source})
 

@@ -5,13 +5,15 @@ stream. Of an apply: `prepare`, reach the log, read the checkpoint, apply. Invar
 opens everything anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic, time
 
 from apply.loop import apply
 from capture.loop import capture
 from capture.snapshot import with_first_copies
+from capture.source import Source
 from ops import journal
+from ops.beginning import beginning, begun
 from ops.compose import opened_log, opened_source, opened_target, source_config, target_config
 from ops.config import Config
 from ops.prepare import make_ready
@@ -60,12 +62,16 @@ def run_capture(
     *,
     copy_again: Sequence[str] | None = None,
     copied: Callable[[int, int, int], None] = lambda rows, done, total: None,
+    begin: str | None = None,
 ) -> None:
     """Capture until stopped; with `copy_again` (empty: all tables) until their copies are done.
 
-    copied: told the rows copied so far, tables done, and tables wanted.
+    copied: told the rows copied so far, tables done, and tables wanted. begin: the position at
+    which a log that holds nothing yet begins, by default now (see ops/beginning.py).
     """
     settings = source_config(config, name)
+    start = beginning(config, name, begin) if begin is not None else None
+    asked = start
     names = [table.full_name for table in make_ready(config, [name], [])[name]]
     for table in copy_again or ():
         if table not in names:
@@ -84,6 +90,15 @@ def run_capture(
             for t in again - started
         }
         return opened._replace(progress={**opened.progress, **fresh}) if fresh else opened
+
+    def stream(source: Source, opened: Opened) -> Iterator[Piece]:
+        nonlocal asked
+        if asked is not None and opened.position is not None and opened.position != asked:
+            raise begun(name, opened.position)  # by another capture, since we looked
+        asked = None
+        return with_first_copies(
+            source, restarted(opened), wanted, chunk_rows=settings.chunk_rows, begin=start
+        )
 
     def attempt(heed: Callable[[bool], None]) -> None:
         account = Account("captured", source=name)
@@ -109,14 +124,7 @@ def run_capture(
             opened_log(config, name) as log,
         ):
             try:
-                capture(
-                    source,
-                    log,
-                    stream=lambda opened: with_first_copies(
-                        source, restarted(opened), wanted, chunk_rows=settings.chunk_rows
-                    ),
-                    seen=seen,
-                )
+                capture(source, log, stream=lambda opened: stream(source, opened), seen=seen)
             except FirstCopiesDone:
                 accepted = log.flush()
                 if accepted is not None:

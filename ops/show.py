@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 
 import orjson
@@ -16,6 +17,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from capture.source import Noted
 from schemas.finding import Finding
 
 
@@ -47,22 +49,33 @@ def error(message: str, hint: str) -> None:
 def findings(found: Mapping[str, Sequence[Finding]], *, json: bool) -> None:
     """Preflight's report."""
     if json:
-        as_json(
-            {
-                name: [
-                    {"where": f.where, "problem": f.problem, "fix": f.fix, "refused": f.refused}
-                    for f in those
-                ]
-                for name, those in found.items()
-            }
-        )
+        as_json({name: [asdict(f) for f in those] for name, those in found.items()})
         return
     for name, those in found.items():
         if not those:
             print(f"{name}: ok")
-        for f in those:
-            print(f"{name}: {'refused' if f.refused else 'warning'}: {f.where} {f.problem}")
-            print(f"  -> {f.fix}")
+        _print_findings(name, those)
+
+
+def noted(source: str, found: Noted, *, json: bool) -> None:
+    """A position, at once also where stdout is a pipe: the caller may go on holding it."""
+    if json:
+        as_json({"source": source, **asdict(found)})
+    else:
+        _print_findings(source, found.findings)
+        print(f"{source} stands at {found.position}")
+        if found.snapshot is not None:
+            print("  dump it while this command runs:")
+            print(f"  pg_dump --snapshot={found.snapshot} …")
+        print("  and capture what comes after it:")
+        print(f"  headwater capture {source} --from '{found.position}'")
+    sys.stdout.flush()
+
+
+def _print_findings(name: str, those: Sequence[Finding]) -> None:
+    for f in those:
+        print(f"{name}: {'refused' if f.refused else 'warning'}: {f.where} {f.problem}")
+        print(f"  -> {f.fix}")
 
 
 def statements(done: Mapping[str, Sequence[str]], *, json: bool, dry_run: bool) -> None:

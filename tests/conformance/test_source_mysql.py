@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -421,7 +422,7 @@ def test_a_private_server_is_followed_and_then_refused_after_a_reset(private: Se
         with Tap(mysql_source(database), after=position) as tap:
             assert ids(tap.drain()) == ["k5"]
         with Tap(mysql_source(database), after=start) as tap, pytest.raises(SourceLost) as caught:
-            next(tap.pieces)
+            list(islice(tap.pieces, 2))  # MariaDB says it when it is asked for the dump
         assert "anew" in caught.value.hint
         reset = "reset binary logs and gtids" if private.kind == "mysql" else "reset master"
         database.execute(reset)

@@ -20,6 +20,7 @@ COMMANDS = [
     "capture",
     "apply",
     "prepare",
+    "position",
     "snapshot",
     "verify",
     "status",

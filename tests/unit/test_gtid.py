@@ -65,3 +65,12 @@ def test_domains_advance_independently() -> None:
 
 def test_of_several_servers_in_a_domain_the_newest_counts() -> None:
     assert str(GtidList("0-1-5,0-2-9,0-3-7")) == "0-2-9"
+
+
+def test_a_server_has_had_what_its_state_covers() -> None:
+    state = "0-1-100,0-2-150, 1-2-7"
+    assert GtidList("0-1-90,1-2-7").is_within(state)
+    assert GtidList("").is_within("")
+    assert not GtidList("0-1-101").is_within(state)
+    assert not GtidList("0-3-5").is_within(state)
+    assert not GtidList("2-1-1").is_within(state)
