@@ -108,3 +108,15 @@ def explained(
             hint="copy the tables anew, or start at a position that the server still has",
         )
     return None
+
+
+def log_end(cursor: Any) -> tuple[str, int]:
+    """The binlog's newest file, and its size."""
+    try:
+        cursor.execute("SHOW BINARY LOG STATUS")  # MySQL 8.2 and later
+    except pymysql.err.ProgrammingError:
+        cursor.execute("SHOW MASTER STATUS")
+    row = cursor.fetchone()
+    if row is None:
+        raise Misconfigured("found the binlog switched off", hint="start the server with --log-bin")
+    return row[0], int(row[1])

@@ -4,12 +4,14 @@ One flavour for each (contract: capture/mysql_flavour.py).
 """
 
 from collections.abc import Iterator, Sequence
+from time import monotonic, sleep
 from typing import Any
 
 import pymysql
 
 from capture.binlog import Event, Type, gtid, maria_gtid
 from capture.binlog_gtid import GtidList, GtidSet
+from capture.mysql_connection import log_end
 from capture.mysql_flavour import Flavour, Group, Tracker
 from schemas.change import Position
 from schemas.errors import Misconfigured, SourceLost, Transient, Unsupported
@@ -17,6 +19,9 @@ from schemas.finding import Finding
 
 _EMPTY = "nothing"
 """A log in which nothing was ever committed: a position is never the empty text."""
+
+SEEN_WITHIN_S = 10.0
+"""So long a commit may be on its way from the binlog into the engine."""
 
 _FIRST = 4
 """The offset of a binlog's first event."""
@@ -124,14 +129,32 @@ class MariaGtids(Flavour):
         return GtidList(cursor.fetchone()[0] or "")
 
     def noted(self, cursor: Any) -> Position:
-        """The binlog's end may be ahead of what a read sees: a snapshot says which place it is."""
+        """The binlog's end, once reads see all of it: a commit is there first, in the engine then.
+
+        BINLOG_GTID_POS does not tell what a snapshot's own place is: behind an event larger than
+        max_allowed_packet it gives NULL (10.11).
+        """
+        position, (file, pos) = self.now(cursor), log_end(cursor)
+        give_up = monotonic() + SEEN_WITHIN_S
+        while self._seen(cursor) < (len(file), file, pos):
+            if monotonic() > give_up:
+                raise Transient(
+                    "found a commit in the binlog that no read sees yet",
+                    hint="see what it waits for (SHOW PROCESSLIST), then note a position again",
+                )
+            sleep(0.01)
+        return position
+
+    @staticmethod
+    def _seen(cursor: Any) -> tuple[int, str, int]:
+        """How far into the binlog a snapshot sees that begins now."""
         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
         cursor.execute("SHOW STATUS LIKE 'binlog_snapshot_%'")
         status = {name.lower(): value for name, value in cursor.fetchall()}
         cursor.execute("COMMIT")
-        file, pos = status["binlog_snapshot_file"], status["binlog_snapshot_position"]
-        return _position(str(self._at(cursor, file, int(pos))))
+        file = status["binlog_snapshot_file"]
+        return len(file), file, int(status["binlog_snapshot_position"])
 
     @staticmethod
     def _at(cursor: Any, file: str, pos: int) -> GtidList:
@@ -206,7 +229,7 @@ class Files(Flavour):
     family = "mysql"
 
     def now(self, cursor: Any) -> Position:
-        file, pos = _log_end(cursor)
+        file, pos = log_end(cursor)
         cursor.execute("SELECT @@server_uuid")
         return Position(f"{file}:{pos}@{cursor.fetchone()[0]}")
 
@@ -311,17 +334,6 @@ def detect(cursor: Any) -> Flavour:
             hint="run: SET GLOBAL gtid_mode = ON",
         )
     return Gtids() if mode == "ON" else Files()
-
-
-def _log_end(cursor: Any) -> tuple[str, int]:
-    try:
-        cursor.execute("SHOW BINARY LOG STATUS")  # MySQL 8.2 and later
-    except pymysql.err.ProgrammingError:
-        cursor.execute("SHOW MASTER STATUS")
-    row = cursor.fetchone()
-    if row is None:
-        raise Misconfigured("found the binlog switched off", hint="start the server with --log-bin")
-    return row[0], int(row[1])
 
 
 def _foreign() -> SourceLost:

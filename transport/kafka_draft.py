@@ -6,12 +6,13 @@ forgotten.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any, NamedTuple
 
 from confluent_kafka import KafkaError, Message
 
 from schemas.change import Commit, Truncate
+from schemas.errors import Transient
 from transport.record import Span
 
 Reported = Callable[[KafkaError | None, Message], None]
@@ -20,6 +21,7 @@ producer.
 """
 
 _UNKNOWN_LOW = 1 << 62
+COUNTED_AFTER_S = 0.1
 
 
 class Refused(NamedTuple):
@@ -138,11 +140,20 @@ class Draft:
 
 
 def _span(span: list[int], held: Callable[[], tuple[int, int]]) -> Span:
-    """The span of real offsets; where one was not told, everything the partition holds now.
+    """The span of real offsets; where one was not told, everything the partition holds.
 
-    A reader picks the batch's rows by their stamp, so a span may be too wide, never too narrow.
+    A reader picks the batch's rows by their stamp, so a span may be too wide, never too narrow:
+    raises Transient where it cannot hold the batch's rows.
     """
     first, last, count, unknown = span
-    if unknown:
+    if unknown or last - first + 1 < count:
+        # A retry of rows that the broker holds already is answered at once, and may be answered
+        # before it tells that it holds them.
+        sleep(COUNTED_AFTER_S)
         first, last = held()
+    if last - first + 1 < count:
+        raise Transient(
+            f"was told of {count} rows in a partition that holds {last - first + 1}",
+            hint="the batch is written again",
+        )
     return Span(first, last, count)

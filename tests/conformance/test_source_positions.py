@@ -129,6 +129,17 @@ def test_a_position_is_given_its_canonical_form(mysql_db: Database, postgres_db:
             assert source.given(loose.upper() if make is mysql_source else loose) == at
 
 
+def test_mariadb_notes_a_position_behind_an_event_larger_than_a_packet(
+    mariadb_db: Database,
+) -> None:
+    """There BINLOG_GTID_POS gives NULL."""
+    mariadb_db.execute(TABLE)
+    mariadb_db.execute("create table large (a longblob, b longblob)")
+    mariadb_db.execute("insert into large select repeat('x', 9000000), repeat('x', 9000000)")
+    with closing(mysql_source(mariadb_db)) as source:
+        assert note(source).position == source.now()[0]
+
+
 def test_mariadb_notes_no_commit_that_a_read_may_not_see(mariadb_db: Database) -> None:
     """In the binlog first, then in the engine: a snapshot says how far one sees."""
     mariadb_db.execute(TABLE)

@@ -93,6 +93,17 @@ def test_a_span_is_made_of_real_offsets_only() -> None:
     assert draft.spans(lambda topic, partition: (10, 50)) == {"shop.t": {0: Span(10, 50, 2)}}
 
 
+def test_a_span_that_cannot_hold_its_rows_is_asked_for_and_never_written() -> None:
+    """Seen once: 22 rows in a partition that was told to end at its 21st."""
+    draft = Draft(run=1, rows=3)
+    report = draft.topic("shop.t", "t")
+    for offset in (0, 0, 1):
+        report(None, Stored(0, offset))  # type: ignore[arg-type]
+    assert draft.spans(lambda topic, partition: (0, 2)) == {"shop.t": {0: Span(0, 2, 3)}}
+    with pytest.raises(Transient, match="told of 3 rows in a partition that holds 2"):
+        draft.spans(lambda topic, partition: (0, 1))
+
+
 @pytest.mark.parametrize(
     ("key", "hashed"),
     [
