@@ -14,13 +14,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from apply import read_back
-from apply.own import CHECKPOINT, METADATA, STREAM, WAITING, described
+from apply.own import CHECKPOINT, METADATA, STREAM, SWEEP, WAITING, described
 from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
 from apply.server import Cause, Server
 from apply.session import Session
 from apply.sql import Statements
+from apply.sweep import Sweeps
 from apply.target import Applied, Placement
 from apply.transaction import Transaction, Unplanned
 from apply.write import write
@@ -39,13 +40,14 @@ class DatabaseTarget:
     """
 
     def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:
-        self._name, self._server, self._source = name, server, source_name
+        self.name, self._server, self._source = name, server, source_name
         self._placement = placement
         self._session: Session | None = None
         self._plans: Plans | None = None
         self._older: list[Table] = []
         self._statements: dict[int, Statements] = {}
         self._waiting: set[str] = set()
+        self._sweeping: dict[str, str] = {}
 
     # Preparing.
 
@@ -54,7 +56,7 @@ class DatabaseTarget:
             preparation = self._preparation(connection, tables)
             refused = [f for f in preparation.findings() if f.refused]
             if refused:
-                raise conflict(self._name, refused)
+                raise conflict(self.name, refused)
             statements = preparation.statements()
             if not dry_run:
                 preparation.run(statements)
@@ -130,8 +132,8 @@ class DatabaseTarget:
 
     def _unprepared(self) -> Operator:
         return Operator(
-            f"found no checkpoint of source {self._source} in target {self._name}",
-            hint=f"run: headwater prepare {self._name}",
+            f"found no checkpoint of source {self._source} in target {self.name}",
+            hint=f"run: headwater prepare {self.name}",
         )
 
     # Applying.
@@ -150,7 +152,8 @@ class DatabaseTarget:
             assert self._session is not None, "_connected has opened it"
             transaction = Transaction(self._session, plans, self._statements, self._source, batch)
             reach("before-target-write")
-            written = write(transaction, batch, self._waiting)
+            sweeps = Sweeps(transaction, self._source, self._sweeping)
+            written = write(transaction, batch, self._waiting, sweeps)
             reach("after-target-write")
             reach("before-target-commit")
             connection.commit()
@@ -187,12 +190,12 @@ class DatabaseTarget:
                 raise
             raise Fenced(
                 f"found the checkpoint of source {self._source} locked by another applier",
-                hint=f"let only one process apply to {self._name}",
+                hint=f"let only one process apply to {self.name}",
             ) from error
         if count != 1:
             raise Fenced(
                 f"found the checkpoint of source {self._source} moved by another applier",
-                hint=f"let only one process apply to {self._name}",
+                hint=f"let only one process apply to {self.name}",
             )
 
     def _prepare_unseen(self, batch: Batch) -> None:
@@ -210,7 +213,7 @@ class DatabaseTarget:
         if gone:
             raise SchemaConflict(
                 f"found a truncate of {gone[0]}, which is not described",
-                hint=f"run: headwater prepare {self._name}",
+                hint=f"run: headwater prepare {self.name}",
             )
         older = [t for t in brought.values() if t != newest[t.full_name]]
         for table in older:
@@ -228,6 +231,9 @@ class DatabaseTarget:
             self._statements = {}
             mine = sa.select(WAITING.c.table_name).where(WAITING.c.source == self._source)
             self._waiting = set(connection.scalars(mine.distinct()))
+            begun = sa.select(SWEEP.c.table_name, SWEEP.c.number)
+            found = connection.execute(begun.where(SWEEP.c.source == self._source))
+            self._sweeping = {row.table_name: row.number for row in found}
         return self._plans
 
     # Reading.
@@ -250,8 +256,8 @@ class DatabaseTarget:
             connection.commit()
         if plan is None:
             raise SchemaConflict(
-                f"found no table for {table.full_name} in target {self._name}",
-                hint=f"run: headwater prepare {self._name}",
+                f"found no table for {table.full_name} in target {self.name}",
+                hint=f"run: headwater prepare {self.name}",
             )
         return plan
 
@@ -284,23 +290,23 @@ class DatabaseTarget:
         except sa.exc.DBAPIError as error:
             cause, why = self._server.cause(error), self._server.explain(error)
             if cause in (Cause.LOST, Cause.LOCKED):
-                raise Transient(f"lost target {self._name}: {why}") from error
+                raise Transient(f"lost target {self.name}: {why}") from error
             if cause is Cause.TOO_LARGE:
                 raise Operator(
-                    f"cannot write a batch in one transaction of target {self._name}: {why}",
+                    f"cannot write a batch in one transaction of target {self.name}: {why}",
                     hint="raise max_binlog_cache_size there to more than the source's largest "
                     "transaction",
                 ) from error
             if cause is Cause.DENIED:
                 raise Misconfigured(
-                    f"cannot use target {self._name}: {why}",
+                    f"cannot use target {self.name}: {why}",
                     hint="check the target's url, the account's password and grants, and that the "
                     "database accepts writes",
                 ) from error
             if cause in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
                 # A trigger, or a deferred constraint at COMMIT, which does not name the row.
                 raise Poison(
-                    f"cannot write a batch to target {self._name}: {why}",
+                    f"cannot write a batch to target {self.name}: {why}",
                     hint="a trigger or a deferred constraint of the target refuses it: mend it, or "
                     "make the constraint NOT DEFERRABLE, which names the row",
                 ) from error

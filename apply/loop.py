@@ -46,7 +46,9 @@ def _apply(
     whether the log's end was reached.
     """
     at, waiting, last, passed = target.checkpoint(), None, monotonic(), False
-    for batch in log.read(at, follow=follow, together=TOGETHER if until is None else 0):
+    for batch in log.read(
+        at, follow=follow, together=TOGETHER if until is None else 0, target=target.name
+    ):
         waiting = batch or waiting
         passed = passed or (batch is not None and batch.offset == until)
         if waiting is None or (waiting.is_empty and monotonic() - last < EMPTY_EVERY_S):

@@ -73,6 +73,25 @@ WAITING = sa.Table(
 )
 """Foreign keys left NULL during a first copy, until the parent's own chunk has come."""
 
+SWEEP = sa.Table(
+    "headwater_sweep",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("number", name_type(64), nullable=False),
+)
+"""The copy of a whole table during which identities are kept (apply/sweep.py)."""
+
+SEEN = sa.Table(
+    "headwater_seen",
+    METADATA,
+    sa.Column("source", name_type(128), nullable=False),
+    sa.Column("table_name", name_type(192), nullable=False),
+    sa.Column("identity", name_type(), nullable=False),
+    sa.Index("headwater_seen_by_identity", "source", "table_name", "identity"),
+)
+"""The identities that came since that copy began, some of them twice."""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

@@ -33,6 +33,10 @@ class Session:
         self._full[table.name] += lines.rows
         self.server.stage(self.connection, table, lines)
 
+    def filled(self, table: sa.Table, rows: int) -> None:
+        """Rows were staged by a statement."""
+        self._full[table.name] += rows
+
     def add(self, table: sa.Table, lines: Lines) -> None:
         """Add rows to a table of ours that lasts, and let the server count it when it has grown.
 

@@ -44,6 +44,8 @@ class Applied(NamedTuple):
 class Target(Protocol):
     """One target database for one source's stream. Implementations raise schemas.errors only."""
 
+    name: str
+
     def prepare(self, tables: Sequence[Table], *, dry_run: bool = False) -> list[str]:
         """Make own tables and checkpoint row, create missing tables, adopt present ones; the
         statements. Idempotent.

@@ -14,6 +14,7 @@ from apply.delete import Deletes
 from apply.fold import fold
 from apply.identity import facts
 from apply.plan import Link, Plan
+from apply.sweep import Sweeps
 from apply.transaction import Job, Transaction
 from apply.upsert import Held, Upserts
 from schemas.change import Batch, Rows, Truncate
@@ -21,12 +22,13 @@ from schemas.codec import ABSENT, op_of
 from schemas.errors import Poison
 
 
-def write(transaction: Transaction, batch: Batch, waiting: set[str]) -> int:
+def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Sweeps) -> int:
     """Write the whole batch; the number of rows written.
 
     waiting: tables with references that wait for a first copy; extended here.
     """
-    writing = Writing(transaction, waiting)
+    writing = Writing(transaction, waiting, sweeps)
+    sweeps.begin(batch.sweeps)
     if batch.seeds:
         # A child may stand before the seed of its parent: all facts first.
         for block in batch.blocks():
@@ -40,14 +42,15 @@ def write(transaction: Transaction, batch: Batch, waiting: set[str]) -> int:
         writing.block(block)
     writing.truncate(truncates)
     writing.finish()
+    sweeps.end(batch.sweeps)
     return transaction.written
 
 
 class Writing:
     """The blocks of one batch on their way into the target."""
 
-    def __init__(self, transaction: Transaction, waiting: set[str]) -> None:
-        self._in, self._waiting = transaction, waiting
+    def __init__(self, transaction: Transaction, waiting: set[str], sweeps: Sweeps) -> None:
+        self._in, self._waiting, self._sweeps = transaction, waiting, sweeps
         self._keyed: dict[str, Plan] = {}
         self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
 
@@ -86,6 +89,7 @@ class Writing:
         plan = self._plan(rows)
         self._upserts.forget(plan.name, rows.keys)
         self._deletes.forget(plan.name, rows.keys)
+        self._sweeps.note(plan, rows.keys)
         if plan.name in self._waiting:
             names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
             self._in.identities.forget(plan, names)

@@ -8,7 +8,7 @@ middle" as a place to resume.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, NewType, Protocol
+from typing import Any, Literal, NamedTuple, NewType, Protocol
 
 from schemas.table import Table
 
@@ -21,9 +21,7 @@ Offset = NewType("Offset", str)
 """A place in a log just after one accepted commit record; names the log's incarnation too."""
 
 Progress = dict[str, Any]
-"""First copies by table full name: {"public.users": {"what": "rows" | "identities" | "none",
-"after": <json> | null, "done": bool}}, and "oid" where the source keeps one (Source.stream).
-"""
+"""First copies by table full name, and copies that were asked for (schemas/progress.py)."""
 
 
 @dataclass(slots=True)
@@ -81,8 +79,8 @@ class Commit:
 
     committed_at: the newest source commit in it, microseconds since 1970 UTC (None: nothing was
     committed, an idle beat). marks: what a later read of the source must have seen (the source's
-    own form, see Source.sees). progress: the first copies' state after this commit, None where it
-    did not change.
+    own form, see Source.sees). progress: the copies' state after this commit, None where it did not
+    change. for_target: its rows are for this target alone. sweeps: see Sweep.
     """
 
     position: Position
@@ -91,6 +89,28 @@ class Commit:
     origin: str | None = None
     marks: tuple[str, ...] = ()
     progress: Progress | None = None
+    for_target: str | None = None
+    sweeps: tuple["Sweep", ...] = ()
+
+
+SweepWhat = Literal["begins", "ends", "given up"]
+
+
+class Sweep(NamedTuple):
+    """A copy of all the source's rows of `table` begins or ends with this commit: at its end a
+    target deletes those of the source's rows that it was given neither by the copy nor by the
+    stream since the beginning.
+
+    number: names the copy. target: for whom, None for all. after, until: only rows whose identity,
+    one whole number, lies there (None: no bound).
+    """
+
+    table: str
+    number: str
+    what: SweepWhat
+    target: str | None = None
+    after: int | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +139,9 @@ class Batch(Protocol):
 
     batches: how many. offset: where the next batch is asked for. from_position/position: the source
     positions it spans. batch: the number in the chain, the newest one's. pending: full names of
-    tables whose first copy is not finished at its end: a partial row that the target lacks may be
-    left to the chunk that is still to come. seeds: it holds identities (op "s") of rows that were
-    there before the stream began.
+    tables whose copy for this reader is not finished at its end: a partial row that the target
+    lacks may be left to the chunk that is still to come. seeds: it holds identities (op "s") of
+    rows that were there before the stream began. sweeps: copies of whole tables that begin or end.
     """
 
     @property
@@ -150,6 +170,8 @@ class Batch(Protocol):
     def seeds(self) -> bool: ...
     @property
     def pending(self) -> frozenset[str]: ...
+    @property
+    def sweeps(self) -> Sequence[Sweep]: ...
 
     def place(self, ordinal: int) -> tuple[int, int]:
         """The number in the chain and the ordinal there of a row with this ordinal here."""

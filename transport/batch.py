@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import inf
 
-from schemas.change import Offset, Position, Rows, Truncate
+from schemas.change import Offset, Position, Rows, Sweep, Truncate
 from schemas.errors import LogTruncated
 from transport.record import Record
 
@@ -21,12 +21,13 @@ BLOCK_BYTES = 16 << 20
 class StoredBatch:
     """Implements schemas.change.Batch; `fetch` gives its runs of rows by their first ordinals.
 
-    records: one, or several that follow each other and are given as one (transport/joined.py).
+    target: whose reader this is (None: nobody's). records: one, or several that follow each other and are given as one (transport/joined.py).
     """
 
     records: tuple[Record, ...]
     offset: Offset
     fetch: Callable[[], Iterator[Rows]]
+    target: str | None
 
     @property
     def record(self) -> Record:
@@ -72,7 +73,7 @@ class StoredBatch:
 
     @property
     def is_empty(self) -> bool:
-        return not self.truncates and not self.row_count
+        return not (self.truncates or self.sweeps or self.row_count)
 
     @property
     def seeds(self) -> bool:
@@ -80,7 +81,11 @@ class StoredBatch:
 
     @property
     def pending(self) -> frozenset[str]:
-        return self.record.pending
+        return self.record.pending(self.target)
+
+    @property
+    def sweeps(self) -> Sequence[Sweep]:
+        return self.record.sweeps
 
     def place(self, ordinal: int) -> tuple[int, int]:
         number = ordinal >> PLACE_BITS

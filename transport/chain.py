@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from schemas.change import Position
 from schemas.errors import LogReplaced, LogTruncated, Operator
-from transport.record import Checkpoint, Claim, Entry, Record
+from transport.record import Checkpoint, Claim, Entry, Record, Request
 
 
 class Verdict(Enum):
@@ -61,6 +61,8 @@ class Chain:
                 return Verdict.IGNORED
             self.end = End(offset, batch, position)
             return Verdict.CLAIMED
+        if isinstance(entry, Request):
+            return Verdict.IGNORED
         if entry.epoch != epoch or entry.batch != batch + 1 or entry.from_position != position:
             return Verdict.IGNORED
         self.end = End(epoch, entry.batch, entry.position)

@@ -62,9 +62,13 @@ class _Held:
 
 
 def batches(
-    links: Iterator[Link | None], together: int, fetch: Callable[[Sequence[Record]], Fetch]
+    links: Iterator[Link | None],
+    together: int,
+    fetch: Callable[[Sequence[Record]], Fetch],
+    target: str | None,
 ) -> Iterator[StoredBatch | None]:
-    """Give the links as batches, of at most `together` rows where several make one (0: never).
+    """Give the links as batches, of at most `together` rows where several make one (0: never), as
+    `target` reads them (None: with all that they hold).
 
     After a link, None says that nothing more waits just now, and is not passed on. fetch: the rows
     of consecutive records; the ordinals of the n-th (from 0) have n above batch.PLACE_BITS.
@@ -74,13 +78,16 @@ def batches(
     def whole() -> StoredBatch:
         found = held.take()
         records = tuple(link.record for link in found)
-        return StoredBatch(records=records, offset=found[-1].offset, fetch=fetch(records))
+        return StoredBatch(
+            records=records, offset=found[-1].offset, fetch=fetch(records), target=target
+        )
 
     try:
         for link in links:
             if link is None:
                 yield whole() if held else None
                 continue
+            link = link._replace(record=link.record.seen_by(target))
             if not held.takes(link.record):
                 yield whole()
             held.add(link)
@@ -99,7 +106,7 @@ def _is_plain(record: Record) -> bool:
     """Seeds and truncates have their own places; and during a first copy a row may come by its
     chunk and by the stream, which are two batches and two writes.
     """
-    return not (record.seeds or record.truncates or record.pending)
+    return not (record.seeds or record.truncates or record.sweeps or record.pending(None))
 
 
 def _spans(record: Record) -> Iterator[tuple[tuple[str, int], Span]]:

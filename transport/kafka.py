@@ -11,20 +11,23 @@ from types import MappingProxyType
 
 from schemas.change import Batch, Offset, Piece, Position, Rows
 from schemas.errors import Misconfigured, Operator
+from transport.asked import Asked
 from transport.chain import Chain, before, resume
 from transport.chain import follow as follow_entry
 from transport.joined import Fetch, Link, batches
 from transport.kafka_commits import Commits
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_options import Options, Value
+from transport.kafka_producer import RowProducer
 from transport.kafka_rows import RowReader
 from transport.kafka_runs import Runs
 from transport.kafka_topics import Names, Topics, Wanted
 from transport.kafka_writer import Writer, replaced
 from transport.log import Opened
-from transport.record import Checkpoint, Record
+from transport.record import Checkpoint, Record, Request
 
 IDLE_S = 1.0
+ASKED_WITHIN_S = 10.0
 LOOK_S = 10.0
 """While nothing comes, a reader asks this often whether this is still the same log."""
 
@@ -90,12 +93,30 @@ class KafkaLog:
     def flush(self) -> Position | None:
         return self._claimed().flush()
 
+    def requests(self) -> list[Asked]:
+        return self._claimed().requests.take()
+
+    def ask(self, request: Request) -> int:
+        self._topics().prepare()
+        producer = RowProducer(self._options, self._wanted.max_record_bytes)
+        try:
+            return producer.store(
+                self._names.commits, request.dumps(), None, within_s=ASKED_WITHIN_S
+            )
+        finally:
+            producer.close()
+
     def read(
-        self, after: Offset | None, *, follow: bool = True, together: int = 0
+        self,
+        after: Offset | None,
+        *,
+        follow: bool = True,
+        together: int = 0,
+        target: str | None = None,
     ) -> Iterator[Batch | None]:
         commits = self._commits()
         try:
-            yield from batches(self._links(commits, after, follow), together, self._fetch)
+            yield from batches(self._links(commits, after, follow), together, self._fetch, target)
         finally:
             commits.close()
 

@@ -19,6 +19,7 @@ from confluent_kafka import (
 )
 
 from schemas.errors import LogTruncated, Transient
+from transport.asked import unread_after
 from transport.chain import Chain, Verdict, trusted_start
 from transport.kafka_errors import translated
 from transport.kafka_options import Options, Value
@@ -177,6 +178,10 @@ class Commits:
             elif verdict is Verdict.CLAIMED:
                 claimed_at_ms.append(self.stored_at_ms)
         return chain, newest, claimed_at_ms
+
+    def held_after(self, chain: Chain) -> int:
+        """The first offset held at which a request may stand that the chain has not taken in."""
+        return max(self.bounds()[0], unread_after(chain.record) + 1)
 
     def oldest(self) -> Chain | None:
         """Where a reader without checkpoint begins; None while nothing is known to count."""

@@ -19,6 +19,7 @@ from schemas.change import Commit, Piece, Position, Progress, Rows, Stamp
 from schemas.errors import Fenced, LogReplaced, LogTruncated, Transient
 from schemas.faults import reach
 from schemas.table import Table
+from transport.asked import Requests
 from transport.chain import Chain, Verdict
 from transport.kafka_commits import Commits
 from transport.kafka_descriptions import Descriptions
@@ -28,7 +29,7 @@ from transport.kafka_orphans import ATTEMPTS, refuse_endless
 from transport.kafka_producer import RowProducer
 from transport.kafka_topics import Names, Topics
 from transport.log import Opened
-from transport.record import Claim, Record
+from transport.record import Claim, Entry, Record, Request
 
 UNMOVED_BEAT_S = 10.0
 """An empty commit that says nothing new is written at most this often: one is always retained."""
@@ -64,6 +65,7 @@ class Writer:
         self._commits = Commits(options, names.source, names.commits)
         self._descriptions = Descriptions(options, names)
         self._chain = Chain()
+        self.requests = Requests()
         self._epoch = -1
         self._drafts: dict[int, Draft] = {}
         self._whole: deque[Draft] = deque()
@@ -85,6 +87,8 @@ class Writer:
     def claim(self) -> Opened:
         """Displace whoever wrote before; raises Fenced when another capture was faster."""
         self._chain, newest, claimed_at_ms = self._commits.newest()
+        for offset, entry in self._commits.between(self._commits.held_after(self._chain), newest):
+            self._note(offset, entry)
         nonce = uuid4().hex
         claim = Claim(claim=nonce, over=self._chain.end.epoch)
         self._producer.store(self._names.commits, claim.dumps(), None, within_s=CLAIM_WITHIN_S)
@@ -99,6 +103,7 @@ class Writer:
                     )
                 continue
             verdict = self._chain.take(*found)
+            self._note(*found)
             if verdict is Verdict.ACCEPTED:
                 claimed_at_ms.clear()
             elif verdict is Verdict.CLAIMED:
@@ -239,13 +244,14 @@ class Writer:
         return True
 
     def _record(self, draft: Draft, commit: Commit) -> Record:
+        progress = self._progress if commit.progress is None else commit.progress
         return Record(
             epoch=self._epoch,
             batch=self._batch + 1,
             run=draft.run,
             from_position=None if self._first else self._position,
             position=commit.position,
-            accepted=self._chain.offset,
+            accepted=self.requests.nameable(progress, self._chain.offset),
             committed_at=commit.committed_at,
             transactions=commit.transactions,
             origin=commit.origin,
@@ -253,8 +259,10 @@ class Writer:
             truncates=tuple(draft.truncates),
             schemas=tuple(sorted(draft.schemas)),
             partial=tuple(sorted(draft.partial)),
-            progress=self._progress if commit.progress is None else commit.progress,
+            for_target=commit.for_target,
+            progress=progress,
             seeds=draft.seeds,
+            sweeps=commit.sweeps,
         )
 
     def _check_held(self, record: Record) -> None:
@@ -290,6 +298,7 @@ class Writer:
         found = self._commits.next(timeout_s)
         while found is not None:
             self._chain.take(*found)
+            self._note(*found)
             if self._chain.end.epoch != self._epoch:
                 self._fail(Fenced("found that another capture took the log over"), None)
             found = self._commits.next(0)
@@ -300,6 +309,10 @@ class Writer:
             self._asked_at = now
             if self._topics.incarnation() not in (None, self._incarnation):
                 self._fail(replaced(self._names.commits), None)
+
+    def _note(self, offset: int, entry: Entry) -> None:
+        if isinstance(entry, Request):
+            self.requests.found(offset, entry, self._chain.offset)
 
     def _fail(self, error: Exception, cause: BaseException | None) -> None:
         self._failure = self._failure or (error, cause)

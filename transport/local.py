@@ -13,12 +13,13 @@ from uuid import uuid4
 from schemas.change import Batch, Commit, Offset, Piece, Position, Rows, Stamp, Truncate
 from schemas.errors import Fenced, LogReplaced, LogTruncated
 from schemas.faults import reach
+from transport.asked import Asked, Requests, unread_after
 from transport.batch import PLACE_BITS, pieces
 from transport.chain import Chain, before, resume, trusted_start
 from transport.chain import follow as link
 from transport.joined import Fetch, Link, batches
 from transport.log import Opened
-from transport.record import Checkpoint, Claim, Entry, Record, Span, Spans
+from transport.record import Checkpoint, Claim, Entry, Record, Request, Span, Spans
 from transport.store import TOPIC, Store, span_of
 
 UNMOVED_BEAT_S = 10.0
@@ -65,14 +66,19 @@ class LocalLog:
         self._epoch: int | None = None
         self._chain = Chain()
         self._at = 0
+        self._requests = Requests()
         self._drafts: dict[int, _Draft] = {}
         self._beat: tuple[int, Commit] | None = None
         self._written_at = 0.0
 
     def open(self) -> Opened:
-        self._epoch, self._drafts, self._beat = None, {}, None
+        self._epoch, self._drafts, self._beat, self._requests = None, {}, None, Requests()
         with self._store.writing(durable=True):
             self._chain, self._at = self._end()
+            after = max(unread_after(self._chain.record), self._store.bounds()[0] - 1)
+            for offset, entry in self._walk(after):
+                if isinstance(entry, Request):
+                    self._requests.found(offset, entry, self._chain.offset)
             claim = Claim(claim=uuid4().hex, over=self._chain.end.epoch)
             self._epoch = self._store.add_entry(claim)
         self._catch_up()
@@ -129,6 +135,7 @@ class LocalLog:
 
     def _record(self, run: int, draft: _Draft, commit: Commit) -> Record:
         end, last = self._chain.end, self._chain.record
+        progress = (last.progress if last else {}) if commit.progress is None else commit.progress
         spans: Spans = {}
         if draft.first is not None and draft.last is not None:
             spans = {TOPIC: {0: Span(draft.first, draft.last, draft.rows)}}
@@ -138,17 +145,17 @@ class LocalLog:
             run=run,
             from_position=end.position,
             position=commit.position,
-            accepted=self._chain.offset,
+            accepted=self._requests.nameable(progress, self._chain.offset),
             committed_at=commit.committed_at,
             transactions=commit.transactions,
             origin=commit.origin,
             spans=spans,
             truncates=tuple(draft.truncates),
             schemas=tuple(sorted(draft.schemas)),
-            progress=(last.progress if last else {})
-            if commit.progress is None
-            else commit.progress,
+            for_target=commit.for_target,
+            progress=progress,
             seeds=draft.seeds,
+            sweeps=commit.sweeps,
         )
 
     def accepted(self) -> Position | None:
@@ -162,10 +169,22 @@ class LocalLog:
             self._commit(run, _Draft(), commit)
         return self.accepted()
 
+    def requests(self) -> list[Asked]:
+        return self._requests.take()
+
+    def ask(self, request: Request) -> int:
+        with self._store.writing(durable=True):
+            return self._store.add_entry(request)
+
     def read(
-        self, after: Offset | None, *, follow: bool = True, together: int = 0
+        self,
+        after: Offset | None,
+        *,
+        follow: bool = True,
+        together: int = 0,
+        target: str | None = None,
     ) -> Iterator[Batch | None]:
-        return batches(self._links(after, follow), together, self._fetch)
+        return batches(self._links(after, follow), together, self._fetch, target)
 
     def _links(self, after: Offset | None, follow: bool) -> Iterator[Link | None]:
         start = None if after is None else Checkpoint.loads(after)
@@ -228,6 +247,8 @@ class LocalLog:
         """Take what was added to the log since; raises Fenced once a newer epoch is among it."""
         for offset, entry in self._walk(self._at):
             self._chain.take(offset, entry)
+            if isinstance(entry, Request):
+                self._requests.found(offset, entry, self._chain.offset)
             self._at = offset
         if self._epoch is not None:
             self._own_epoch()

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
 from schemas.change import Batch, Offset, Piece, Position, Progress, Stamp
+from transport.asked import Asked
+from transport.record import Request
 
 
 class Opened(NamedTuple):
-    """A claimed log: what rows are stamped with, where the accepted chain ends, and its first
-    copies' state.
+    """A claimed log: what rows are stamped with, where the accepted chain ends, and the state of
+    its copies.
     """
 
     stamp: Stamp
@@ -50,11 +52,29 @@ class Log(Protocol):
         """Wait until everything appended came back accepted; its position."""
         ...
 
+    def requests(self) -> list[Asked]:
+        """What was asked of the capture since the last call, as far as it was read back, in order;
+        after `open` also what no record has taken in yet.
+        """
+        ...
+
+    def ask(self, request: Request) -> int:
+        """Put a request into the log, durably; its number. Any process may, without a claim."""
+        ...
+
     def read(
-        self, after: Offset | None, *, follow: bool = True, together: int = 0
+        self,
+        after: Offset | None,
+        *,
+        follow: bool = True,
+        together: int = 0,
+        target: str | None = None,
     ) -> Iterator[Batch | None]:
         """Give the accepted batches after `after` (None: from the oldest trusted record), whole, in
         order.
+
+        target: for whom; what is for another one alone is given as a batch without rows (None: all
+        is given).
 
         together: batches that wait already may come as one of up to so many rows, as if the capture
         had cut it so; but never with one that has seeds or truncates.

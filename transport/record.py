@@ -1,17 +1,18 @@
-"""What the commit topic holds, as values: claims and commit records, to and from JSON.
+"""What the commit topic holds, as values: claims, commit records and requests, to and from JSON.
 
 Not here: which of them count (transport/chain.py). An entry's offset is its place in the commit
 topic, an ever growing whole number given by the log; it is not part of the entry.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, NamedTuple, Self
 
 import orjson
 
-from schemas.change import Offset, Position, Progress, Truncate
+from schemas.change import Offset, Position, Progress, Sweep, Truncate
 from schemas.errors import LogReplaced, Operator
+from schemas.progress import pending
 
 
 class Span(NamedTuple):
@@ -42,6 +43,32 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Asks the running capture for something; its offset in the log is its number.
+
+    what: "copy" these tables anew (full name -> {"keys": identities as JSON texts}, {"after": key,
+    "until": key} of the table's paging order, or {}: the whole table), for one target or for all;
+    "pause" or "resume" all copies; "cancel" the request `number`. Never part of the chain.
+    """
+
+    what: Literal["copy", "pause", "resume", "cancel"]
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    for_target: str | None = None
+    number: int | None = None
+
+    def dumps(self) -> bytes:
+        """Compact JSON."""
+        return orjson.dumps(
+            {
+                "request": self.what,
+                "tables": self.tables,
+                "for": self.for_target,
+                "number": self.number,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """One batch's commit record: where its rows lie, and which link of the chain it is.
 
@@ -49,8 +76,9 @@ class Record:
     log's first record. accepted: offset of the newest record that the writer has read back as
     accepted (None: of none yet). for_target: others step over it. schemas: fingerprints of the
     rows' descriptions; partial: of those some of whose rows lack columns, where rows do not say it
-    themselves. progress: all first copies' state, carried from record to record. rebase: the
-    position was set on purpose, there are no rows.
+    themselves. progress: all copies' state, carried from record to record; it holds every request
+    below the offset that `accepted` names. rebase: the position was set on purpose, there are no
+    rows.
     """
 
     epoch: int
@@ -69,6 +97,7 @@ class Record:
     partial: tuple[str, ...] = ()
     progress: Progress = field(default_factory=dict)
     seeds: bool = False
+    sweeps: tuple[Sweep, ...] = ()
     rebase: bool = False
 
     @property
@@ -76,10 +105,16 @@ class Record:
         """How many rows the batch has over all its spans."""
         return sum(span.rows for parts in self.spans.values() for span in parts.values())
 
-    @property
-    def pending(self) -> frozenset[str]:
-        """Full names of the tables whose first copy is not finished here."""
-        return frozenset(name for name, state in self.progress.items() if not state.get("done"))
+    def pending(self, target: str | None) -> frozenset[str]:
+        """Full names of the tables whose copy for this target is not finished here."""
+        return pending(self.progress, target)
+
+    def seen_by(self, target: str | None) -> "Record":
+        """The record as this target reads it: without what is for another one."""
+        sweeps = tuple(s for s in self.sweeps if s.target in (None, target))
+        if self.for_target in (None, target):
+            return self if len(sweeps) == len(self.sweeps) else replace(self, sweeps=sweeps)
+        return replace(self, spans={}, truncates=(), schemas=(), seeds=False, sweeps=sweeps)
 
     def dumps(self) -> bytes:
         """Compact JSON with the names of docs/wire.md."""
@@ -105,12 +140,14 @@ class Record:
         }
         if self.origin is not None:
             data["origin"] = self.origin
+        if self.sweeps:
+            data["sweeps"] = [list(sweep) for sweep in self.sweeps]
         if self.rebase:
             data["rebase"] = True
         return orjson.dumps(data)
 
 
-Entry = Claim | Record
+Entry = Claim | Record | Request
 """One message of the commit topic."""
 
 
@@ -120,6 +157,13 @@ def loads(data: bytes | str) -> Entry:
         parsed = orjson.loads(data)
         if "claim" in parsed:
             return Claim(claim=parsed["claim"], over=parsed["over"])
+        if "request" in parsed:
+            return Request(
+                what=parsed["request"],
+                tables=parsed["tables"],
+                for_target=parsed["for"],
+                number=parsed["number"],
+            )
         return Record(
             epoch=parsed["epoch"],
             batch=parsed["batch"],
@@ -140,6 +184,7 @@ def loads(data: bytes | str) -> Entry:
             partial=tuple(parsed.get("partial", ())),
             progress=parsed["progress"],
             seeds=parsed["seeds"],
+            sweeps=tuple(Sweep(*sweep) for sweep in parsed.get("sweeps", ())),
             rebase=parsed.get("rebase", False),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
