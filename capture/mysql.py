@@ -5,26 +5,28 @@ reconnection (which would ask from the original position again) cannot happen.
 """
 
 import random
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from pymysqlreplication import BinLogStreamReader
 
+from capture import mysql_chunk
 from capture.binlog_packets import Packets
-from capture.mysql_catalog import CatalogTable, read_catalog
+from capture.mysql_catalog import CatalogTable, estimates, read_catalog
 from capture.mysql_charsets import ServerCharsets
 from capture.mysql_checks import check
-from capture.mysql_chunk import read_chunk
 from capture.mysql_connection import connect, dump_settings, translated
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import detect
 from capture.mysql_stream import BEAT_S, BinlogStream
 from capture.mysql_tables import Descriptions, catalog_table
+from capture.pool import Pool
 from capture.renames import Renames
 from capture.resync import Resync
 from capture.source import Chunk, Noted
 from schemas.change import Commit, Piece, Position, Progress, Stamp
+from schemas.codec import Envelope
 from schemas.errors import HeadwaterError
 from schemas.finding import Finding
 from schemas.selection import Selection
@@ -59,8 +61,7 @@ class MySQLSource:
         self._server_id = server_id or random.SystemRandom().randrange(1 << 31, 1 << 32)
         self._accept_cascades = accept_cascades
         self._resync = Resync(name, copied_anew, self._catalog)
-        self._connection: Any = None
-        self._raw: Any = None
+        self._connections = Pool[Any](lambda: connect(url), lambda c: c._force_close())
         self._detected: Flavour | None = None
 
     @property
@@ -130,11 +131,28 @@ class MySQLSource:
         """See capture/source.py."""
         return [catalog_table(t, self.connector, self._selection) for t in self._catalog()]
 
-    def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
+    def chunk(
+        self, table: Table, after: Any, limit: int, *, until: Any = None, epoch: int, run: int
+    ) -> Chunk:
         """See capture/source.py."""
-        flavour = self._flavour
-        with self._cursor() as cursor, self._bytes_cursor() as raw:
-            return read_chunk(flavour, cursor, raw, table, after_key, limit)
+        flavour, envelope = self._flavour, self._opened(table, epoch, run)
+        with self._connection() as connection:
+            return mysql_chunk.page(flavour, connection, table, after, limit, until, envelope)
+
+    def chunk_of(self, table: Table, identities: Sequence[bytes], *, epoch: int, run: int) -> Chunk:
+        """See capture/source.py."""
+        flavour, envelope = self._flavour, self._opened(table, epoch, run)
+        with self._connection() as connection:
+            return mysql_chunk.listed(flavour, connection, table, identities, envelope)
+
+    def boundary(self, table: Table, after: Any, rows: int, *, until: Any = None) -> Any:
+        """See capture/source.py."""
+        with self._connection() as connection:
+            return mysql_chunk.boundary(connection, table, after, rows, until)
+
+    def estimate(self) -> Mapping[str, int]:
+        """See capture/source.py."""
+        return estimates(self._query, self.connector, self._selection.wants)
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """See capture/source.py; of several marks the newest suffices, as each includes those
@@ -184,10 +202,18 @@ class MySQLSource:
 
     def close(self) -> None:
         """See capture/source.py."""
-        for connection in (self._connection, self._raw):
-            if connection is not None:
-                connection._force_close()
-        self._connection = self._raw = None
+        self._connections.close()
+
+    def _opened(self, table: Table, epoch: int, run: int) -> mysql_chunk.Opened:
+        return lambda read_at: Envelope(
+            table,
+            connector=self.connector,
+            source=self.name,
+            epoch=epoch,
+            run=run,
+            committed_at=read_at,
+            snapshot=True,
+        )
 
     def _catalog(self, only: tuple[str, str] | None = None) -> list[CatalogTable]:
         return read_catalog(self._query, self.connector, self._selection.wants, only)
@@ -212,20 +238,11 @@ class MySQLSource:
 
     @contextmanager
     def _cursor(self) -> Iterator[Any]:
-        """A cursor on the connection for everything but the dump, opened anew after an error."""
-        if self._connection is None:
-            self._connection = connect(self._url)
-        try:
-            with translated("query the source"), self._connection.cursor() as cursor:
-                yield cursor
-        except BaseException:
-            self.close()
-            raise
+        with self._connection() as connection, connection.cursor() as cursor:
+            yield cursor
 
     @contextmanager
-    def _bytes_cursor(self) -> Iterator[Any]:
-        """A cursor that gives the text protocol's bytes as they are."""
-        if self._raw is None:
-            self._raw = connect(self._url, use_unicode=False, conv={})
-        with self._raw.cursor() as cursor:
-            yield cursor
+    def _connection(self) -> Iterator[Any]:
+        """A connection for everything but the dump, which has its own."""
+        with translated("query the source"), self._connections.taken() as connection:
+            yield connection

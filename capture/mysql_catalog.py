@@ -81,6 +81,20 @@ def read_catalog(
     return [tables[key] for key in sorted(tables, key=".".join)]
 
 
+def estimates(query: Query, family: str, wants: Callable[[str, str], bool]) -> dict[str, int]:
+    """By full name, how many rows the statistics of InnoDB expect in each wanted table."""
+    if family == "mysql":  # which else remembers for a day what it once told
+        query("SET SESSION information_schema_stats_expiry = 0")
+    return {
+        f"{schema}.{name}": int(rows or 0)
+        for schema, name, rows in query(
+            "SELECT table_schema, table_name, table_rows FROM information_schema.tables "
+            f"WHERE table_type = 'BASE TABLE' AND {_where('table_schema', 'table_name', None)}"
+        )
+        if wants(schema, name)
+    }
+
+
 def quoted(text: str) -> str:
     """An SQL string."""
     return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"

@@ -4,136 +4,179 @@ A commit can be in the binlog, and streamed, before any read sees it. What a rea
 noted in the server's own terms, and the log's end only after the read.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
-import orjson
+from pymysql.constants.COMMAND import COM_QUERY
 
-from capture.mysql_catalog import quoted
+from capture import mysql_paging as paging
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import Files, Gtids, MariaGtids
 from capture.source import Chunk
-from schemas.codec import Wire, image_template
-from schemas.kinds import Kind
+from schemas.change import Position
+from schemas.codec import Envelope, image_template
 from schemas.mysql_text import expression, fragment
 from schemas.table import Table
 
+Opened = Callable[[int], Envelope]
+"""The envelope of rows that were read at this time, in microseconds since 1970 UTC."""
 
-def read_chunk(
-    flavour: Flavour, cursor: Any, raw: Any, table: Table, after_key: Any, limit: int
+_CLOCK = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
+
+
+class _Read(NamedTuple):
+    """What one transaction gave; last: the last row's paging columns."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    last: Sequence[bytes | None]
+    seen: str
+    high: Position
+    read_at: int
+
+
+def page(
+    flavour: Flavour,
+    connection: Any,
+    table: Table,
+    after: Any,
+    limit: int,
+    until: Any,
+    envelope: Opened,
 ) -> Chunk:
-    """Read up to `limit` rows after `after_key` over `raw`, a cursor that converts nothing."""
-    columns = [c for c in table.columns if not c.generated]
-    order = [table.by_name[name] for name in table.primary_key or table.identity]
-    keys = [_key_expression(c.kind, _name(c.name)) for c in order]
-    kinds = [c.kind for c in order]
-    selected = [expression(c.kind, _name(c.name)) for c in columns] + keys
-    where = f" WHERE {_after(keys, kinds, after_key)}" if after_key is not None else ""
-    sql = (
-        f"SELECT {', '.join(selected)} FROM {_name(table.schema)}.{_name(table.name)}{where} "
-        f"ORDER BY {', '.join(keys)} LIMIT {limit}"
+    """See Source.chunk. Raises Poison for a row that has no place in the paging order."""
+    where = paging.within(table, after, until)
+    tail = f"{where} ORDER BY {paging.order(table)} LIMIT {limit:d}"
+    nulls = paging.nulls(table) if after is None else None
+    read = _read(flavour, connection, table, tail, envelope, nulls)
+    last = paging.key_of(table, read.last) if len(read.keys) == limit else None
+    next_key = None if last == until else last
+    return _chunk(table, read, after, until if next_key is None else next_key, next_key)
+
+
+def listed(
+    flavour: Flavour,
+    connection: Any,
+    table: Table,
+    identities: Sequence[bytes],
+    envelope: Opened,
+) -> Chunk:
+    """See Source.chunk_of."""
+    read = _read(flavour, connection, table, paging.among(table, identities), envelope, None)
+    return _chunk(table, read, None, None, None)
+
+
+def boundary(connection: Any, table: Table, after: Any, rows: int, until: Any) -> Any:
+    """See Source.boundary."""
+    found = _rows(
+        connection,
+        f"SELECT {', '.join(paging.selected_key(table))} FROM {paging.rows_of(table)}"
+        f"{paging.within(table, after, until)} ORDER BY {paging.order(table)} "
+        f"LIMIT 1 OFFSET {rows - 1:d}",
     )
-    seen, rows = _READS[type(flavour)](flavour, cursor, raw, sql)
-    high = flavour.now(cursor)
-    cursor.execute("SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)")
-    read_at = int(cursor.fetchone()[0])
-    count = len(columns)
+    return paging.key_of(table, found[0]) if found else None
+
+
+def _chunk(table: Table, read: _Read, after: Any, until: Any, next_key: Any) -> Chunk:
+    return Chunk(
+        table=table,
+        keys=read.keys,
+        values=read.values,
+        after=after,
+        until=until,
+        next_key=next_key,
+        seen=read.seen,
+        high=read.high,
+        read_at=read.read_at,
+        size_bytes=sum(map(len, read.keys)) + sum(map(len, read.values)),
+    )
+
+
+def _read(
+    flavour: Flavour,
+    connection: Any,
+    table: Table,
+    tail: str,
+    envelope: Opened,
+    nulls: str | None,
+) -> _Read:
+    columns = [c for c in table.columns if not c.generated]
+    selected = [expression(c.kind, paging.name(c.name)) for c in columns]
+    selected += paging.selected_key(table)
+    sql = f"SELECT {', '.join(selected)} FROM {paging.rows_of(table)}{tail}"
+    with connection.cursor() as cursor:
+        cursor.execute(_CLOCK)
+        read_at = int(cursor.fetchone()[0])
+        begun, suffix = _BEGUN[type(flavour)]
+        with begun(flavour, cursor) as seen:
+            if nulls and cursor.execute(nulls):
+                nullable = [c for c in paging.paging_columns(table) if c.nullable]
+                raise paging.null_key(table, nullable)
+            rows = _rows(connection, sql + suffix)
+        high = flavour.now(cursor)
+    keys, values = _encoded(table, rows, envelope(read_at))
+    last = rows[-1][len(columns) :] if rows else ()
+    return _Read(keys, values, last, seen, high, read_at)
+
+
+def _encoded(
+    table: Table, rows: Sequence[Sequence[bytes | None]], envelope: Envelope
+) -> tuple[list[bytes], list[bytes]]:
+    columns = [c for c in table.columns if not c.generated]
     makers = [fragment(c.kind) for c in columns]
     fragments = [
         tuple("null" if v is None else make(v) for make, v in zip(makers, row, strict=False))
         for row in rows
     ]
     names = [c.name for c in columns]
-    template = image_template(names)
-    places = [names.index(name) for name in table.identity]
-    key_template = image_template(table.identity)
-    next_key = None
-    if len(rows) == limit:
-        next_key = [_key_text(k, v) for k, v in zip(kinds, rows[-1][count:], strict=True)]
-    return Chunk(
-        table=table,
-        keys=[(key_template % tuple(row[i] for i in places)).encode() for row in fragments],
-        images=[template % row for row in fragments],
-        source_keys=_source_keys(table, names, fragments),
-        next_key=next_key,
-        seen=seen,
-        high=high,
-        read_at=read_at,
-    )
+    template, key_template = image_template(names), image_template(table.identity)
+    places = [names.index(n) for n in table.identity]
+    keys = [(key_template % tuple(row[i] for i in places)).encode() for row in fragments]
+    return keys, [envelope.read(template % row, i) for i, row in enumerate(fragments)]
 
 
-def _source_keys(
-    table: Table, names: Sequence[str], fragments: Sequence[tuple[str, ...]]
-) -> list[Wire]:
-    if len(table.primary_key) != 1:
-        return []
-    place = names.index(table.primary_key[0])
-    return [orjson.loads(row[place]) for row in fragments]
+def _rows(connection: Any, sql: str) -> list[list[bytes | None]]:
+    """A query's rows, as the text protocol's bytes."""
+    connection._execute_command(COM_QUERY, sql)
+    count = connection._read_packet().read_length_encoded_integer()
+    while not connection._read_packet().is_eof_packet():
+        pass  # the columns' definitions
+    rows = []
+    while not (packet := connection._read_packet()).is_eof_packet():
+        rows.append([packet.read_length_coded_string() for _ in range(count)])
+    return rows
 
 
-def _read_gtids(flavour: Flavour, cursor: Any, raw: Any, sql: str) -> tuple[str, Any]:
+@contextmanager
+def _after_gtids(flavour: Flavour, cursor: Any) -> Iterator[str]:
     """What is in gtid_executed is visible to every read that begins later."""
-    seen = str(flavour.now(cursor))
-    raw.execute(sql)
-    return seen, raw.fetchall()
+    yield str(flavour.now(cursor))
 
 
-def _read_snapshot(flavour: Flavour, cursor: Any, raw: Any, sql: str) -> tuple[str, Any]:
+@contextmanager
+def _in_snapshot(flavour: Flavour, cursor: Any) -> Iterator[str]:
     """MariaDB says which place of the binlog a snapshot stands for, under REPEATABLE READ only."""
-    raw.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    raw.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
-    raw.execute("SHOW STATUS LIKE 'binlog_snapshot_%'")
-    status = {k.decode().lower(): v.decode() for k, v in raw.fetchall()}
-    raw.execute(sql)
-    rows = raw.fetchall()
-    raw.execute("COMMIT")
-    return f"{status['binlog_snapshot_file']}:{status['binlog_snapshot_position']}", rows
+    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+    cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT")
+    cursor.execute("SHOW STATUS LIKE 'binlog_snapshot_%'")
+    status = {name.lower(): value for name, value in cursor.fetchall()}
+    yield f"{status['binlog_snapshot_file']}:{status['binlog_snapshot_position']}"
+    cursor.execute("COMMIT")
 
 
-def _read_shared(flavour: Flavour, cursor: Any, raw: Any, sql: str) -> tuple[str, Any]:
+@contextmanager
+def _shared(flavour: Flavour, cursor: Any) -> Iterator[str]:
     """A locking read waits for transactions that are in the binlog but not yet visible."""
-    raw.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
-    raw.execute("START TRANSACTION")
-    raw.execute(sql + " FOR SHARE")
-    rows = raw.fetchall()
-    raw.execute("COMMIT")
-    return "", rows
+    cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    cursor.execute("START TRANSACTION")
+    yield ""
+    cursor.execute("COMMIT")
 
 
-_READS: dict[type[Flavour], Any] = {
-    Gtids: _read_gtids,
-    MariaGtids: _read_snapshot,
-    Files: _read_shared,
+_BEGUN: dict[type[Flavour], Any] = {
+    Gtids: (_after_gtids, ""),
+    MariaGtids: (_in_snapshot, ""),
+    Files: (_shared, " FOR SHARE"),
 }
-
-
-def _name(text: str) -> str:
-    return "`" + text.replace("`", "``") + "`"
-
-
-def _key_expression(kind: Kind, column: str) -> str:
-    # An ENUM sorts by number but compares with a text as a text.
-    return f"({column} + 0)" if kind.name == "enum" else expression(kind, column)
-
-
-def _after(keys: Sequence[str], kinds: Sequence[Kind], values: Sequence[str]) -> str:
-    """`(a, b) > (x, y)`, spelled out: servers do not use an index for the short form."""
-    literals = [_literal(k, v) for k, v in zip(kinds, values, strict=True)]
-    condition = f"{keys[-1]} > {literals[-1]}"
-    for key, literal in reversed(list(zip(keys[:-1], literals[:-1], strict=True))):
-        condition = f"{key} >= {literal} AND ({key} > {literal} OR ({condition}))"
-    return condition
-
-
-def _key_text(kind: Kind, value: bytes) -> str:
-    return value.hex() if kind.name == "binary" else value.decode()
-
-
-def _literal(kind: Kind, text: str) -> str:
-    if kind.name == "binary":
-        return f"x'{bytes.fromhex(text).hex()}'"
-    if kind.name in ("int", "bool", "enum"):
-        return str(int(text))
-    if kind.name == "float":
-        return repr(float(text))
-    return quoted(text)
+"""How each flavour's read begins, and what its query ends with."""

@@ -7,7 +7,8 @@ Here they meet.
 """
 
 import re
-from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+import threading
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from typing import Any
 
@@ -21,6 +22,7 @@ from capture import (
     postgres_slot,
     postgres_tables,
 )
+from capture.pool import Pool
 from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
 from capture.postgres_session import Session, conninfo
@@ -29,6 +31,7 @@ from capture.postgres_wal import Wal
 from capture.resync import Resync
 from capture.source import Chunk, Noted
 from schemas.change import Commit, Piece, Position, Progress, Stamp
+from schemas.codec import Envelope
 from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
 from schemas.selection import Selection
@@ -74,11 +77,13 @@ class PostgresSource:
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._auto_prepare, self._connect = auto_prepare, connect
         self._session = Session(url, name)
+        self._readers = Pool(lambda: Session(url, name), Session.close)
         self._resync = Resync(name, copied_anew, lambda: postgres_catalog.tables(self._session))
         self._server: postgres_slot.Server | None = None
         self._wal: Wal | None = None
         self._assembler: Assembler | None = None
         self._expected = 0
+        self._expecting = threading.Lock()
 
     def stream(
         self, after: Position | None, stamp: Stamp, progress: Progress | None = None
@@ -126,7 +131,8 @@ class PostgresSource:
                 batch_rows=self._batch_rows,
                 batch_bytes=self._batch_bytes,
             )
-            self._assembler.await_place(self._expected)
+            with self._expecting:
+                self._assembler.await_place(self._expected)
             yield from follow(wal, self._assembler, look=lambda: self._look(relations))
         finally:
             self._release(wal)
@@ -143,11 +149,36 @@ class PostgresSource:
             for relation in postgres_prepare.selected(self._session, self._selection)
         ]
 
-    def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
+    def chunk(
+        self, table: Table, after: Any, limit: int, *, until: Any = None, epoch: int, run: int
+    ) -> Chunk:
         """See Source.chunk; a chunk also writes one message to the log (postgres_chunk.nudge)."""
-        chunk = postgres_chunk.read(self._session, self._known_server(), table, after_key, limit)
-        self._expect(chunk.high)
+        envelope = self._opened(table, epoch, run)
+        with self._readers.taken() as session:
+            server = self._known_server(session)
+            chunk = postgres_chunk.page(session, server, table, after, limit, until, envelope)
+            self._expect(session, chunk.high)
         return chunk
+
+    def chunk_of(self, table: Table, identities: Sequence[bytes], *, epoch: int, run: int) -> Chunk:
+        """See Source.chunk_of."""
+        envelope = self._opened(table, epoch, run)
+        with self._readers.taken() as session:
+            server = self._known_server(session)
+            chunk = postgres_chunk.listed(session, server, table, identities, envelope)
+            self._expect(session, chunk.high)
+        return chunk
+
+    def boundary(self, table: Table, after: Any, rows: int, *, until: Any = None) -> Any:
+        """See Source.boundary."""
+        with self._readers.taken() as session:
+            return postgres_chunk.boundary(session, table, after, rows, until)
+
+    def estimate(self) -> Mapping[str, int]:
+        """See Source.estimate."""
+        with self._readers.taken() as session:
+            tables = postgres_prepare.selected(session, self._selection)
+            return postgres_catalog.estimates(session, tables)
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """See Source.sees; marks are 64-bit transaction ids, `seen` is a snapshot's text."""
@@ -175,7 +206,7 @@ class PostgresSource:
 
     def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
         """See Source.note; a slot is what keeps the log, and only a new one offers a snapshot."""
-        server = self._known_server()
+        server = self._known_server(self._session)
         is_new = postgres_slot.find(self._session, self._slot) is None
         if is_new and hold:
             yield from self._exported(server)
@@ -211,8 +242,8 @@ class PostgresSource:
     def now(self) -> tuple[Position, int]:
         """See Source.now; also writes one message to the log, so that an idle stream passes it."""
         lsn, clock = postgres_chunk.end(self._session)
-        position = self._known_server().position(lsn)
-        self._expect(position)
+        position = self._known_server(self._session).position(lsn)
+        self._expect(self._session, position)
         return position, clock
 
     def close(self) -> None:
@@ -221,6 +252,7 @@ class PostgresSource:
             self._wal.close()
             self._wal = None
         self._session.close()
+        self._readers.close()
 
     def _exported(self, server: postgres_slot.Server) -> Iterator[Noted | None]:
         """Prepare with a slot that has a snapshot; the publication comes before it, as ever."""
@@ -242,21 +274,34 @@ class PostgresSource:
         catalog = postgres_catalog.names(self._session)
         relations.look(catalog, lambda: postgres_slot.lsn_of(self.now()[0]))
 
-    def _expect(self, position: Position) -> None:
-        """Make the stream pass `position` at once, however idle the server is."""
-        postgres_chunk.nudge(self._session)
-        self._expected = postgres_slot.lsn_of(position)
-        if self._assembler is not None:
-            self._assembler.await_place(self._expected)
+    def _opened(self, table: Table, epoch: int, run: int) -> postgres_chunk.Opened:
+        return lambda read_at: Envelope(
+            table,
+            connector=self.connector,
+            source=self.name,
+            epoch=epoch,
+            run=run,
+            committed_at=read_at,
+            snapshot=True,
+        )
 
-    def _known_server(self) -> postgres_slot.Server:
+    def _expect(self, session: Session, position: Position) -> None:
+        """Make the stream pass `position` at once, however idle the server is."""
+        postgres_chunk.nudge(session)
+        with self._expecting:
+            self._expected = max(self._expected, postgres_slot.lsn_of(position))
+            if self._assembler is not None:
+                self._assembler.await_place(self._expected)
+
+    def _known_server(self, session: Session) -> postgres_slot.Server:
         if self._server is None:
-            self._server = postgres_slot.server(self._session)
+            self._server = postgres_slot.server(session)
         return self._server
 
     def _release(self, wal: Wal) -> None:
         """Close the connection and see the sender's process end, so that the slot is free after."""
         wal.close()
-        self._wal = self._assembler = None
+        with self._expecting:
+            self._wal = self._assembler = None
         with suppress(HeadwaterError):
             self._session.query("SELECT pg_catalog.pg_terminate_backend(%s, 5000)", wal.pid)

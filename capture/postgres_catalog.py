@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from capture.postgres_session import Session
+from capture.postgres_session import Session, quoted
 from schemas.table import CompositeKey, ForeignKey
 
 
@@ -130,6 +130,13 @@ _TYPES = """
     FROM unnest(%s::bigint[], %s::int[]) k(type_oid, typmod)
     LEFT JOIN pg_catalog.pg_type t ON t.oid = k.type_oid
 """
+_SIZES = """
+    SELECT c.oid::bigint, CASE WHEN c.relkind = 'p' THEN (
+               SELECT coalesce(sum(pg_catalog.pg_relation_size(p.relid)), 0)
+               FROM pg_catalog.pg_partition_tree(c.oid) p WHERE p.isleaf
+           ) ELSE pg_catalog.pg_relation_size(c.oid) END > 0
+    FROM pg_catalog.pg_class c WHERE c.oid = ANY(%s::oid[])
+"""
 _ACTIONS = {
     "a": "NO ACTION",
     "r": "RESTRICT",
@@ -165,6 +172,21 @@ def partitions(session: Session, oid: int) -> list[Relation]:
     )
     found = by_oid(session, [row[0] for row in below]).values()
     return sorted(found, key=lambda r: r.full_name)
+
+
+def estimates(session: Session, relations: Sequence[Relation]) -> dict[str, int]:
+    """By full name, how many rows the planner expects: pg_class.reltuples brought up to the
+    table's size of now, where it was never analysed too. Of an empty table it expects some.
+    """
+    is_filled = dict(session.query(_SIZES, [r.oid for r in relations]))
+    return {r.full_name: _planned(session, r) if is_filled.get(r.oid) else 0 for r in relations}
+
+
+def _planned(session: Session, relation: Relation) -> int:
+    only = "" if relation.kind == "p" else "ONLY "
+    name = f"{quoted(relation.schema)}.{quoted(relation.name)}"
+    plan = session.one(f"EXPLAIN (FORMAT JSON) SELECT FROM {only}{name}")
+    return int(plan[0]["Plan"]["Plan Rows"])
 
 
 def types(

@@ -1,35 +1,27 @@
-"""Chunks of a first copy: one short read-only transaction each, its rows byte for byte as streamed.
-
-Paging is by the identity, not by the primary key. A row moved by an update of the paging key
-between two chunks would be read twice or never; the stream repairs that only where the update
-carries the whole row. An update that changes the identity always does (a delete and a full insert,
-see postgres_rows.py); one that changes another key may lack its unchanged long values.
-"""
+"""Chunks of a table: one short read-only transaction each, its rows byte for byte as streamed."""
 
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
-import orjson
-
+from capture import postgres_paging as paging
 from capture.postgres_rows import keyer
 from capture.postgres_session import Session
 from capture.postgres_session import quoted as _quote
 from capture.postgres_slot import Server
 from capture.source import Chunk
-from schemas.codec import image_template
-from schemas.errors import Poison, Transient, Unsupported
+from schemas.change import Position
+from schemas.codec import Envelope, image_template
+from schemas.errors import Unsupported
 from schemas.postgres_text import fragment
 from schemas.table import Column, Table
+
+Opened = Callable[[int], Envelope]
+"""The envelope of rows that were read at this time, in microseconds since 1970 UTC."""
 
 _FIRST = """
     SELECT pg_catalog.pg_current_snapshot()::text, pg_catalog.pg_is_in_recovery(),
            (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint
-"""
-_KIND = """
-    SELECT c.relkind::text FROM pg_catalog.pg_class c
-    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-    WHERE n.nspname = %s AND c.relname = %s
 """
 _END = """
     SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint,
@@ -41,43 +33,64 @@ _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v
 _NULL = rb"\N"
 
 
-def read(session: Session, server: Server, table: Table, after_key: Any, limit: int) -> Chunk:
-    """Read up to `limit` rows after `after_key`: the identity's values as PostgreSQL prints them.
+class _Read(NamedTuple):
+    """What one transaction gave: rows in COPY's text format, and what a chunk says of them."""
 
-    Raises Poison for a row without identity, which no page would ever show.
-    """
-    keys = ", ".join(map(_quote, table.identity))
-    columns = ", ".join(_quote(c.name) for c in table.columns)
-    with session.snapshot():
-        # The transaction's first statement: all later ones see what this snapshot lists.
-        seen, in_recovery, read_at = session.query(_FIRST)[0]
-        if in_recovery:
-            raise Unsupported(
-                "cannot copy tables from a standby, whose snapshots do not list what is running",
-                hint="give the source the primary's url",
-            )
-        source = _from(session, table)
-        where = ""
-        if after_key is None:
-            _refuse_null_identity(session, table, source)
-        else:
-            where = f" WHERE ({keys}) > ({', '.join(map(session.literal, after_key))})"
-        out = session.copy(f"SELECT {columns} FROM {source}{where} ORDER BY {keys} LIMIT {limit:d}")
-        high, _ = end(session)
-    rows = [_fields(line) for line in out.split(b"\n")[:-1]]
-    fragments = list(zip(*map(_fragments, table.columns, zip(*rows, strict=True)), strict=True))
-    template, names = image_template(c.name for c in table.columns), list(table.by_name)
-    last = [names.index(n) for n in table.identity]
-    return Chunk(
-        table=table,
-        keys=list(map(keyer(table), fragments)),
-        images=[template % row for row in fragments],
-        source_keys=_source_keys(table, names, fragments),
-        next_key=[(rows[-1][i] or b"").decode() for i in last] if len(rows) == limit else None,
-        seen=seen,
-        high=server.position(high),
-        read_at=read_at,
+    out: bytes
+    seen: str
+    high: Position
+    read_at: int
+
+
+def page(
+    session: Session,
+    server: Server,
+    table: Table,
+    after: Any,
+    limit: int,
+    until: Any,
+    envelope: Opened,
+) -> Chunk:
+    """See Source.chunk. Raises Poison for a row without identity, which no page would ever show."""
+
+    def selected() -> str:
+        source = paging.rows_of(session, table)
+        if after is None:
+            paging.refuse_null_identity(session, table, source)
+        where = paging.within(session, table, after, until)
+        return f"{source}{where} ORDER BY {paging.order(table)} LIMIT {limit:d}"
+
+    read = _read(session, server, table, selected)
+    keys, values = _encoded(table, read.out, envelope(read.read_at))
+    last = _key_of_last(table, read.out) if len(keys) == limit else None
+    next_key = None if last == until else last
+    return _chunk(
+        table, keys, values, read, after, until if next_key is None else next_key, next_key
     )
+
+
+def listed(
+    session: Session, server: Server, table: Table, identities: Sequence[bytes], envelope: Opened
+) -> Chunk:
+    """See Source.chunk_of."""
+
+    def selected() -> str:
+        return paging.rows_of(session, table) + paging.among(session, table, identities)
+
+    read = _read(session, server, table, selected)
+    keys, values = _encoded(table, read.out, envelope(read.read_at))
+    return _chunk(table, keys, values, read, None, None, None)
+
+
+def boundary(session: Session, table: Table, after: Any, rows: int, until: Any) -> Any:
+    """See Source.boundary."""
+    where = paging.within(session, table, after, until)
+    # By COPY, so that the values are printed as a chunk's are.
+    out = session.copy(
+        f"SELECT {paging.order(table)} FROM {paging.rows_of(session, table)}{where} "
+        f"ORDER BY {paging.order(table)} OFFSET {rows - 1:d} LIMIT 1"
+    )
+    return _key(table, _fields(out[:-1])) if out else None
 
 
 def end(session: Session) -> tuple[int, int]:
@@ -106,23 +119,65 @@ def sees(seen: str, marks: Sequence[str]) -> bool:
     return unfinished.isdisjoint(marks) and all(int(mark) < int(limit) for mark in marks)
 
 
-def _from(session: Session, table: Table) -> str:
-    """ONLY, because what is inherited is captured as tables of their own; not so partitions."""
-    kind = session.one(_KIND, table.schema, table.name)
-    if kind is None:
-        raise Transient(f"found {table.full_name} gone since it was described")
-    name = f"{_quote(table.schema)}.{_quote(table.name)}"
-    return name if kind == "p" else f"ONLY {name}"
-
-
-def _refuse_null_identity(session: Session, table: Table, source: str) -> None:
-    nullable = [n for n in table.identity if table.by_name[n].nullable]
-    for name in nullable:
-        if session.query(f"SELECT 1 FROM {source} WHERE {_quote(name)} IS NULL LIMIT 1"):
-            raise Poison(
-                f"found a row of {table.full_name} whose {name} is null",
-                hint="give every row a value and make the column NOT NULL, or exclude the table",
+def _read(session: Session, server: Server, table: Table, selected: Callable[[], str]) -> _Read:
+    names = ", ".join(_quote(c.name) for c in table.columns)
+    with session.snapshot():
+        # The transaction's first statement: all later ones see what this snapshot lists.
+        seen, in_recovery, read_at = session.query(_FIRST)[0]
+        if in_recovery:
+            raise Unsupported(
+                "cannot copy tables from a standby, whose snapshots do not list what is running",
+                hint="give the source the primary's url",
             )
+        out = session.copy(f"SELECT {names} FROM {selected()}")
+        high, _ = end(session)
+    return _Read(out, seen, server.position(high), read_at)
+
+
+def _chunk(
+    table: Table,
+    keys: list[bytes],
+    values: list[bytes],
+    read: _Read,
+    after: Any,
+    until: Any,
+    next_key: Any,
+) -> Chunk:
+    return Chunk(
+        table=table,
+        keys=keys,
+        values=values,
+        after=after,
+        until=until,
+        next_key=next_key,
+        seen=read.seen,
+        high=read.high,
+        read_at=read.read_at,
+        size_bytes=sum(map(len, keys)) + sum(map(len, values)),
+    )
+
+
+def _encoded(table: Table, out: bytes, envelope: Envelope) -> tuple[list[bytes], list[bytes]]:
+    rows = [_fields(line) for line in out.split(b"\n")[:-1]]
+    fragments = list(zip(*map(_fragments, table.columns, zip(*rows, strict=True)), strict=True))
+    template = image_template(c.name for c in table.columns)
+    try:
+        keys = list(map(keyer(table), fragments))
+    except LookupError:
+        raise paging.null_identity(table) from None
+    return keys, [envelope.read(template % row, i) for i, row in enumerate(fragments)]
+
+
+def _key_of_last(table: Table, out: bytes) -> list[str]:
+    fields = _fields(out[out.rfind(b"\n", 0, -1) + 1 : -1])
+    names = list(table.by_name)
+    return _key(table, [fields[names.index(n)] for n in table.identity])
+
+
+def _key(table: Table, fields: Sequence[bytes | None]) -> list[str]:
+    if None in fields:
+        raise paging.null_identity(table)
+    return [f.decode() for f in fields if f is not None]
 
 
 def _fields(line: bytes) -> list[bytes | None]:
@@ -143,11 +198,3 @@ def _fragments(column: Column, values: Sequence[bytes | None]) -> list[str]:
     padded = column.native.startswith(("character(", "bpchar"))
     write = fragment(column.kind, blank_padded=padded)
     return ["null" if v is None else write(v) for v in values]
-
-
-def _source_keys(table: Table, names: list[str], fragments: Sequence[tuple[str, ...]]) -> list[Any]:
-    if len(table.primary_key) != 1:
-        return []
-    at = names.index(table.primary_key[0])
-    keys: list[Any] = orjson.loads(f"[{','.join(row[at] for row in fragments)}]")
-    return keys

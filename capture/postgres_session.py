@@ -85,8 +85,8 @@ class Session:
             cursor.copy_expert(f"COPY ({statement}) TO STDOUT", out)
         return out.getvalue()
 
-    def literal(self, text: str) -> str:
-        """The text as an SQL literal, for statements that take no parameters."""
+    def literal(self, text: str | None) -> str:
+        """The text, or NULL, as an SQL literal, for statements that take no parameters."""
         with self._cursor() as cursor:
             return str(cursor.mogrify("%s", (text,)).decode())
 

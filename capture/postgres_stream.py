@@ -7,6 +7,7 @@ keepalive for an end only after every commit below it. So nothing below `positio
 """
 
 import struct
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, sleep
 from typing import Protocol
@@ -72,7 +73,7 @@ class Assembler:
         self._known = relations
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._at = after
-        self._awaited = 0
+        self._awaited, self._awaiting = 0, threading.Lock()
         self._relations: dict[bytes, RelationRows | None] = {}
         self._sent: dict[bytes, bytes] = {}
         self._unheard: dict[bytes, pgoutput.Relation] = {}
@@ -93,8 +94,12 @@ class Assembler:
         return bool(self._marks) or self._reply_wanted or 0 < self._awaited <= self._at
 
     def await_place(self, lsn: int) -> None:
-        """Give out an empty commit as soon as `lsn` is reached, without waiting for a beat."""
-        self._awaited = max(self._awaited, lsn)
+        """Give out an empty commit as soon as `lsn` is reached, without waiting for a beat.
+
+        May be called from any thread.
+        """
+        with self._awaiting:
+            self._awaited = max(self._awaited, lsn)
 
     def feed(self, messages: Iterable[bytes]) -> Iterator[Piece]:
         """Take messages in; give out pieces that are full."""
@@ -125,8 +130,9 @@ class Assembler:
         """The end of the batch at the position reached; between transactions only."""
         assert not self._open
         self._empty(self._known.passed(self._at))
-        if self._awaited <= self._at:
-            self._awaited = 0
+        with self._awaiting:
+            if self._awaited <= self._at:
+                self._awaited = 0
         piece = self._piece(
             Commit(
                 position=self._position_of(self._at),

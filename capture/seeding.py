@@ -42,7 +42,7 @@ def seeded(
     stamp.held = (run, 0)
     high: Position | None = None
     for table in tables:
-        for chunk in _chunks(source, table, chunk_rows):
+        for chunk in _chunks(source, table, chunk_rows, stamp.epoch, run):
             seeds = _encode(chunk, stamp.epoch, run, stamp.first_ordinal)
             stamp.held = (run, stamp.first_ordinal + len(seeds))
             yield Piece(run=run, rows=(seeds,) if len(seeds) else ())
@@ -65,10 +65,10 @@ def seeded(
     yield from pieces
 
 
-def _chunks(source: Source, table: Table, chunk_rows: int) -> Iterator[Chunk]:
+def _chunks(source: Source, table: Table, chunk_rows: int, epoch: int, run: int) -> Iterator[Chunk]:
     after = None
     while True:
-        chunk = source.chunk(table, after, chunk_rows)
+        chunk = source.chunk(table, after, chunk_rows, epoch=epoch, run=run)
         yield chunk
         if chunk.next_key is None:
             return
@@ -79,7 +79,8 @@ def _encode(chunk: Chunk, epoch: int, run: int, first_ordinal: int) -> Rows:
     """One seed per row; a table without a single-column primary key cannot be referred to and gives
     none.
     """
-    pairs = list(zip(chunk.source_keys, chunk.keys, strict=True)) if chunk.source_keys else []
+    source_keys = chunk.source_keys()
+    pairs = list(zip(source_keys, chunk.keys, strict=True)) if source_keys else []
     ordinals = list(range(first_ordinal, first_ordinal + len(pairs)))
     return Rows(
         table=chunk.table,

@@ -1,33 +1,44 @@
 """The seam to a source database: an ordered sequence of transactions, each ending at a position."""
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from schemas.change import Piece, Position, Progress, Stamp
-from schemas.codec import Wire
+from schemas.codec import Wire, columns
 from schemas.finding import Finding
 from schemas.table import Table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Rows of one table as one read saw them, in key order: parallel lists.
+    """Rows of one table as one read saw them, in paging order: parallel lists.
 
-    keys: wire keys. images: JSON objects (`after`). source_keys: the primary key's value where it
-    is one column, else empty. next_key: JSON-serialisable place after the last row, None when the
-    table's end was reached. seen: what the read could see (see Source.sees). high: the log's end,
-    noted after the read. read_at: microseconds since 1970 UTC, the source's clock.
+    keys: wire keys. values: whole envelopes (op "r") whose ordinals are their places here. after,
+    until: it holds every row of (after, until], as JSON-serialisable keys of the source's paging
+    order; None: from the table's beginning, to its end. next_key: the `after` of the next chunk,
+    None when the end of what was asked for was reached. seen: what the read could see (see
+    Source.sees). high: the log's end, noted after the read. read_at: microseconds since 1970 UTC,
+    the source's clock. size_bytes: of keys and values.
     """
 
     table: Table
     keys: list[bytes]
-    images: list[str]
-    source_keys: list[Wire]
+    values: list[bytes]
+    after: Any
+    until: Any
     next_key: Any
     seen: str
     high: Position
     read_at: int
+    size_bytes: int
+
+    def source_keys(self) -> list[Wire]:
+        """Each row's primary key where it is one column, else nothing."""
+        if len(self.table.primary_key) != 1:
+            return []
+        (keys,) = columns(self.values, self.table.primary_key)
+        return keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +100,31 @@ class Source(Protocol):
         """
         ...
 
-    def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
-        """Read up to `limit` rows after `after_key` (None: from the start) in one short read-only
-        transaction.
+    def chunk(
+        self, table: Table, after: Any, limit: int, *, until: Any = None, epoch: int, run: int
+    ) -> Chunk:
+        """Read the rows of (after, until], at most `limit`, in one short read-only transaction.
+
+        This and the next three may be called from several threads at once.
+        """
+        ...
+
+    def chunk_of(self, table: Table, identities: Sequence[bytes], *, epoch: int, run: int) -> Chunk:
+        """Read the rows whose identity equals one of these wire keys, as the source compares them,
+        in one short read-only transaction; in no order. What has no row is not in the chunk, which
+        stands for no range: after, until and next_key are None.
+        """
+        ...
+
+    def boundary(self, table: Table, after: Any, rows: int, *, until: Any = None) -> Any:
+        """The key of the `rows`-th row of (after, until], by which several readers share a table;
+        None where there are fewer. Reads the index only.
+        """
+        ...
+
+    def estimate(self) -> Mapping[str, int]:
+        """By full name, how many rows the server believes each selected table to have; for
+        progress and time left, never for anything that must be right.
         """
         ...
 

@@ -14,7 +14,7 @@ from apply.target import Target
 from capture.source import Chunk, Source
 from ops.verify_looks import Looks, key_text
 from schemas.canonical import canonical
-from schemas.codec import ABSENT, Wire
+from schemas.codec import ABSENT, Wire, after_of
 from schemas.kinds import Kind
 from schemas.table import Table
 
@@ -62,7 +62,7 @@ def note_source(
     compared.source_rows = 0
     identity = compared.table.identity
     for chunk in chunks(source, compared.table, chunk_rows):
-        rows = [orjson.loads(image) for image in chunk.images]
+        rows = [after_of(value) for value in chunk.values]
         forms = _forms(compared, _columns(rows, compared.names), _translate(looks, compared))
         keys = _keys(compared, _columns(rows, identity))
         looks.note(compared.number, "source", zip(keys, forms, strict=True))
@@ -98,7 +98,7 @@ def note_parents(
     """Read which identity, of that kind, each of the parent's source keys has now."""
     form = canonical(parent.by_name[parent.primary_key[0]].kind)
     for chunk in chunks(source, parent, chunk_rows):
-        pairs = zip(chunk.source_keys, chunk.keys, strict=True)
+        pairs = zip(chunk.source_keys(), chunk.keys, strict=True)
         looks.note_parents(
             parent.full_name,
             ((str(form(k)), _identity_text(parent, identity, key)) for k, key in pairs),
@@ -109,7 +109,7 @@ def chunks(source: Source, table: Table, limit: int) -> Iterator[Chunk]:
     """The whole table, chunk by chunk."""
     after: Any = None
     while True:
-        chunk = source.chunk(table, after, limit)
+        chunk = source.chunk(table, after, limit, epoch=0, run=0)
         yield chunk
         after = chunk.next_key
         if after is None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from capture.mysql import MySQLSource
 from capture.postgres import PostgresSource
-from capture.source import Source
+from capture.source import Chunk, Source
 from schemas.change import Piece, Position, Stamp
 from schemas.selection import Selection
 from tests.services.database import Database
@@ -36,6 +36,12 @@ MAKERS: dict[str, Callable[..., Source]] = {
     "mariadb": mysql_source,
     "postgres": postgres_source,
 }
+
+
+def afters(chunk: Chunk) -> list[str]:
+    """The after-images' own text in a chunk's envelopes."""
+    texts = [value.decode() for value in chunk.values]
+    return [t[t.index('"after":') + 8 : t.rindex(',"op":"r"')] for t in texts]
 
 
 @dataclass(frozen=True, slots=True)

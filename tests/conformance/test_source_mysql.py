@@ -238,13 +238,13 @@ def test_chunks_page_through_any_key_in_its_own_order(database: Database) -> Non
     with contextlib.closing(mysql_source(database)) as source:
         tables = {t.name: t for t in source.describe()}
         for name, (_, key, rows) in keys.items():
-            whole = source.chunk(tables[name], None, 100)
+            whole = source.chunk(tables[name], None, 100, epoch=1, run=1)
             assert len(whole.keys) == len(rows)
             assert whole.next_key is None
             paged: list[bytes] = []
             after = None
             while True:
-                chunk = source.chunk(tables[name], after, 1)
+                chunk = source.chunk(tables[name], after, 1, epoch=1, run=1)
                 paged += chunk.keys
                 after = chunk.next_key
                 if after is None:
@@ -258,18 +258,18 @@ def test_chunks_page_through_any_key_in_its_own_order(database: Database) -> Non
 
 def test_a_chunk_says_what_it_saw_and_where_the_log_stood(database: Database) -> None:
     with Tap(mysql_source(database)) as tap:
-        before = tap.source.chunk(tap.source.describe()[0], None, 10)
+        before = tap.source.chunk(tap.source.describe()[0], None, 10, epoch=1, run=1)
         insert(database, 1)
         tap.drain()
         commit = [b[-1].commit for b in tap.batches if b[-1].commit and b[-1].commit.marks][-1]
         assert commit is not None
-        after = tap.source.chunk(tap.source.describe()[0], None, 10)
+        after = tap.source.chunk(tap.source.describe()[0], None, 10, epoch=1, run=1)
         assert not tap.source.sees(before.seen, commit.marks)
         assert tap.source.sees(after.seen, commit.marks)
-        assert (after.keys, after.source_keys) == ([b'{"sync_id":"k1"}'], [1])
+        assert (after.keys, after.source_keys()) == ([b'{"sync_id":"k1"}'], [1])
         assert tap.source.reached(before.high, commit.position)
         insert(database, 2)
-        late = tap.source.chunk(tap.source.describe()[0], None, 10)
+        late = tap.source.chunk(tap.source.describe()[0], None, 10, epoch=1, run=1)
         assert not tap.source.reached(late.high, commit.position)
 
 
@@ -498,7 +498,7 @@ def test_without_gtids_a_position_is_a_file_and_its_server(server_dir: Path) -> 
             assert ids(tap.drain()) == ["k1", "k2"]
             rows = [b for b in tap.batches if any(piece.rows for piece in b)]
             ends = [b[-1].commit.position for b in rows if b[-1].commit]
-            chunk = tap.source.chunk(tap.source.describe()[0], None, 10)
+            chunk = tap.source.chunk(tap.source.describe()[0], None, 10, epoch=1, run=1)
             assert len(chunk.keys) == 2
             assert tap.source.reached(chunk.high, Position(str(tap.position)))
         with Tap(mysql_source(database), after=ends[0]) as tap:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from schemas.errors import Transient
-from tests.conformance.sources import Change, Tap, mysql_source
+from tests.conformance.sources import Change, Tap, afters, mysql_source
 from tests.services import mariadb as mariadbd
 from tests.services import mysql as mysqld
 from tests.services.database import Database, fresh
@@ -166,8 +166,10 @@ def test_wide_tables_have_every_null_in_its_place(database: Database, width: int
         changed = [c for c in tap.drain() if c.op == "u"]
         assert [c.before for c in changed] == [r for r in rows if r[f"c{width - 1}"] is not None]
         assert all(c.after == c.before | {f"c{width - 1}": None} for c in changed)
-        found = tap.source.chunk(next(t for t in tap.source.describe() if t.name == "w"), None, 9)
-        assert [json.loads(image) for image in found.images] == [
+        found = tap.source.chunk(
+            next(t for t in tap.source.describe() if t.name == "w"), None, 9, epoch=1, run=1
+        )
+        assert [json.loads(image) for image in afters(found)] == [
             r | {f"c{width - 1}": None} for r in rows
         ]
 

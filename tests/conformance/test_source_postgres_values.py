@@ -15,6 +15,7 @@ from schemas.change import Piece, Stamp
 from schemas.codec import parse
 from schemas.selection import Selection
 from tests.conformance.postgres_reading import changes, end_of, opened, read, start
+from tests.conformance.sources import afters
 from tests.services.database import Database
 
 CORNERS: dict[str, list[tuple[str, Any]]] = {
@@ -77,10 +78,10 @@ def both_ways(database: Database, insert: str) -> list[dict[str, Any]]:
         database.execute(insert)
         pieces = read(source, at)
         (table,) = source.describe()
-        chunk = source.chunk(table, None, 10_000)
+        chunk = source.chunk(table, None, 10_000, epoch=1, run=1)
         keys = [k for p in pieces for r in p.rows for k in r.keys]
         streamed = {k: after_text(v) for k, v in zip(keys, values(pieces), strict=True)}
-        assert dict(zip(chunk.keys, chunk.images, strict=True)) == streamed
+        assert dict(zip(chunk.keys, afters(chunk), strict=True)) == streamed
         assert {r.table.fingerprint for p in pieces for r in p.rows} == {table.fingerprint}
         assert chunk.next_key is None
         return [parse(v)["after"] for v in values(pieces)]
@@ -220,8 +221,8 @@ def test_any_row_is_the_same_by_stream_and_chunk_and_as_inserted(
                 )
         pieces = read(source, at)
         (table,) = source.describe()
-        chunk = source.chunk(table, None, 1000)
-        assert chunk.images == [after_text(v) for v in values(pieces)]
+        chunk = source.chunk(table, None, 1000, epoch=1, run=1)
+        assert afters(chunk) == [after_text(v) for v in values(pieces)]
         for number, (row, found) in enumerate(zip(rows, changes(pieces), strict=True)):
             expected = [
                 None if v is None else write(v) for write, v in zip(EXPECTED, row, strict=True)
@@ -245,8 +246,8 @@ def test_chunks_walk_the_table_once_in_the_order_of_its_identity(postgres_db: Da
         (table,) = source.describe()
         after, ids, sizes = None, [], []
         while True:
-            chunk = source.chunk(table, after, 100)
-            ids += chunk.source_keys
+            chunk = source.chunk(table, after, 100, epoch=1, run=1)
+            ids += chunk.source_keys()
             sizes.append(len(chunk.keys))
             if chunk.next_key is None:
                 break
@@ -263,11 +264,11 @@ def test_a_chunk_follows_a_key_of_several_columns(postgres_db: Database) -> None
     )
     with opened(postgres_db, selection=Selection(identity={"*": "primary_key"})) as source:
         (table,) = source.describe()
-        first = source.chunk(table, None, 7)
-        rest = source.chunk(table, first.next_key, 7)
+        first = source.chunk(table, None, 7, epoch=1, run=1)
+        rest = source.chunk(table, first.next_key, 7, epoch=1, run=1)
         assert (len(first.keys), len(rest.keys)) == (7, 3)
         assert len({*first.keys, *rest.keys}) == 10
-        assert first.source_keys == []
+        assert first.source_keys() == []
 
 
 def test_a_chunk_does_not_see_what_is_streamed_but_not_yet_visible(
@@ -280,11 +281,11 @@ def test_a_chunk_does_not_see_what_is_streamed_but_not_yet_visible(
         (table,) = source.describe()
         with closing(postgres_db.connect()) as connection, connection.cursor() as cursor:
             cursor.execute("BEGIN; INSERT INTO t VALUES (1)")
-            early = source.chunk(table, None, 10)
+            early = source.chunk(table, None, 10, epoch=1, run=1)
             cursor.execute("SELECT pg_current_xact_id()::text; ")
             ((mark,),) = cursor.fetchall()
             cursor.execute("COMMIT")
-        late = source.chunk(table, None, 10)
+        late = source.chunk(table, None, 10, epoch=1, run=1)
         pieces = read(source, at)
         marks = [m for p in pieces if p.commit for m in p.commit.marks]
         assert marks == [mark]
@@ -303,7 +304,7 @@ def test_an_idle_stream_passes_a_chunks_high_mark_at_once(postgres_db: Database)
         next(stream)
         next(stream)
         for _ in range(20):
-            chunk = source.chunk(table, None, 10)
+            chunk = source.chunk(table, None, 10, epoch=1, run=1)
             piece = next(stream)
             assert piece.commit is not None
             assert source.reached(chunk.high, piece.commit.position)

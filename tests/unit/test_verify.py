@@ -12,7 +12,7 @@ from capture.source import Chunk, Source
 from ops.verify import MAX_LOOKS, verify
 from ops.verify_report import Report
 from schemas.change import Offset, Position
-from schemas.codec import Wire
+from schemas.codec import Envelope, Wire
 from schemas.errors import Misconfigured
 from schemas.kinds import Kind
 from schemas.table import Column, ForeignKey, Table
@@ -58,16 +58,24 @@ class Memory:
     def describe(self) -> Sequence[Table]:
         return self.tables
 
-    def chunk(self, table: Table, after_key: Any, limit: int) -> Chunk:
+    def chunk(self, table: Table, after: Any, limit: int, *, epoch: int, run: int) -> Chunk:
         self.before_source(self)
-        start = after_key or 0
+        start = after or 0
         rows = self.source[table.name][start : start + 2]
+        following = start + 2 if start + 2 < len(self.source[table.name]) else None
+        envelope = Envelope(
+            table, connector="", source="", epoch=epoch, run=run, committed_at=0, snapshot=True
+        )
         return Chunk(
             table=table,
             keys=[json.dumps({"sync_id": r["sync_id"]}).encode() for r in rows],
-            images=[json.dumps(r) for r in rows],
-            source_keys=[r["id"] for r in rows],
-            next_key=start + 2 if start + 2 < len(self.source[table.name]) else None,
+            values=[
+                envelope.read(json.dumps(r, separators=(",", ":")), i) for i, r in enumerate(rows)
+            ],
+            after=after,
+            until=following,
+            next_key=following,
+            size_bytes=0,
             seen="",
             high=Position(str(self.at)),
             read_at=0,
