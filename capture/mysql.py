@@ -154,6 +154,11 @@ class MySQLSource:
         """See capture/source.py."""
         return estimates(self._query, self.connector, self._selection.wants)
 
+    def visible(self) -> str:
+        """See capture/source.py."""
+        with self._cursor() as cursor:
+            return mysql_chunk.visible(self._flavour, cursor)
+
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """See capture/source.py; of several marks the newest suffices, as each includes those
         before.

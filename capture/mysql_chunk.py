@@ -93,6 +93,13 @@ def _chunk(table: Table, read: _Read, after: Any, until: Any, next_key: Any) -> 
     )
 
 
+def visible(flavour: Flavour, cursor: Any) -> str:
+    """What a read that begins now would see."""
+    begun, _ = _BEGUN[type(flavour)]
+    with begun(flavour, cursor) as seen:
+        return str(seen)
+
+
 def _read(
     flavour: Flavour,
     connection: Any,

@@ -180,6 +180,10 @@ class PostgresSource:
             tables = postgres_prepare.selected(session, self._selection)
             return postgres_catalog.estimates(session, tables)
 
+    def visible(self) -> str:
+        """See Source.visible."""
+        return postgres_chunk.visible(self._session)
+
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """See Source.sees; marks are 64-bit transaction ids, `seen` is a snapshot's text."""
         return postgres_chunk.sees(seen, marks)

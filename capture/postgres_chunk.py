@@ -112,6 +112,11 @@ def nudge(session: Session) -> None:
     session.query(_NUDGE)
 
 
+def visible(session: Session) -> str:
+    """The snapshot of a read that begins now."""
+    return str(session.one("SELECT pg_catalog.pg_current_snapshot()::text"))
+
+
 def sees(seen: str, marks: Sequence[str]) -> bool:
     """Whether the snapshot `xmin:xmax:running,…` holds all these transactions."""
     _, limit, running = seen.split(":")

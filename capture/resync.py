@@ -1,5 +1,5 @@
 """What a statement took from tables without a word in the rows of the source's log, and who brings
-it back: the first copies of `headwater snapshot`, for the tables that it was asked to copy.
+it back: the copies that `headwater snapshot` asks for.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ class CatalogTable(Protocol):
 
 
 class Resync:
-    """The tables of one source that are being copied anew, by full name.
+    """The tables of one source that are being copied anew, by full name; the collection may change.
 
     Invariant: a table's loss is passed over only if it is copied, and with it every table that
     refers to it: a target gives the rows that come anew other primary keys.
@@ -31,7 +31,7 @@ class Resync:
         tables: Collection[str],
         catalog: Callable[[], Sequence[CatalogTable]],
     ) -> None:
-        self._source, self._tables, self._catalog = source, frozenset(tables), catalog
+        self._source, self._tables, self._catalog = source, tables, catalog
 
     def emptied(self, lost: Iterable[tuple[str, str]], problem: Operator) -> list[str]:
         """The tables that hold nothing known once `lost` ("*": any table of the schema) were
@@ -42,7 +42,7 @@ class Resync:
         catalog = {t.full_name: t for t in self._catalog()}
         names = [n for one in lost for n in self._matching(one, catalog)]
         emptied = [*names, *_children(names, catalog.values())]
-        if self._tables.issuperset(emptied):
+        if set(self._tables).issuperset(emptied):
             return emptied
         go_on = self._way_on(names, emptied, catalog)
         problem.hint = f"{problem.hint}; to go past it {go_on}" if problem.hint else go_on

@@ -11,19 +11,19 @@ Progress rides on the commit records: after a crash a copy goes on at the ranges
 log. Requests (transport/record.py) are taken in between two batches.
 """
 
-from collections.abc import Callable, Iterator, Mapping, MutableSet, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import structlog
 
 from capture.copies import Copy, begun
+from capture.pace import DEFAULT_PACE, Pace, Throttle
 from capture.placing import gone, kept
 from capture.reading import Marks, Readers, Reading
 from capture.requests import changed, is_paused, sweeps, taken_in
 from capture.seeding import due_seeds, seeded
 from capture.source import Source
-from capture.throttle import Throttle
 from schemas.change import Commit, Piece, Position, Progress, Stamp, Sweep, SweepWhat
 from schemas.errors import Operator
 from schemas.progress import asked_copies, first_copies, pending
@@ -41,27 +41,15 @@ operator is asked.
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pace:
-    """How a source's tables are read: `readers` chunks at once, each of at most `rows` rows and
-    about `size_bytes`; in all at most `max_rate` rows a second (None: as fast as may be).
-    """
-
-    readers: int = 2
-    rows: int = 10_000
-    size_bytes: int = 8 << 20
-    max_rate: int | None = None
-
-
 def with_copies(
     source: Source,
     opened: Opened,
     wanted: Mapping[str, What],
     *,
-    pace: Pace = Pace(),
+    pace: Pace = DEFAULT_PACE,
     begin: Position | None = None,
     asked: Callable[[], Sequence[Asked]] = lambda: (),
-    anew: MutableSet[str] | None = None,
+    anew: set[str] | None = None,
 ) -> Iterator[Piece]:
     """The source's stream with the first copies of `wanted` (full name -> what to copy) that are
     not done yet, and with the copies that are asked for.
@@ -72,7 +60,9 @@ def with_copies(
     """
     tables = parents_first(source.describe())
     progress = _known(opened, wanted, tables, source)
-    copies = _Copies(source, opened.stamp, tables, progress, pace, asked, anew or set())
+    copies = _Copies(
+        source, opened.stamp, tables, progress, pace, asked, set() if anew is None else anew
+    )
     copies.take_in()
     pieces = source.stream(opened.position or begin, opened.stamp, progress)
     if opened.position is None:
@@ -134,7 +124,7 @@ class _Copies:
         progress: Progress,
         pace: Pace,
         asked: Callable[[], Sequence[Asked]],
-        anew: MutableSet[str],
+        anew: set[str],
     ) -> None:
         self._source, self._stamp, self._pace = source, stamp, pace
         self._asked, self._anew = asked, anew

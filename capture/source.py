@@ -128,6 +128,10 @@ class Source(Protocol):
         """
         ...
 
+    def visible(self) -> str:
+        """What a read that begins now would see, as Chunk.seen says it."""
+        ...
+
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """Whether a read that saw `seen` includes every streamed commit with these marks
         (Commit.marks).

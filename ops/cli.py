@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from ops import commands_flow, commands_look, commands_setup, show
+from ops import commands_flow, commands_look, commands_setup, commands_snapshot, show
 from ops.supervise import Stop, exit_code_of
 from schemas.errors import HeadwaterError, Transient
 
@@ -31,7 +31,7 @@ for command in (
     commands_flow.apply,
     commands_setup.prepare,
     commands_setup.position,
-    commands_flow.snapshot,
+    commands_snapshot.snapshot,
     commands_look.verify,
     commands_look.status,
     commands_setup.preflight,

@@ -1,4 +1,4 @@
-"""Commands that move changes: run, capture, apply, snapshot."""
+"""Commands that move changes: run, capture, apply."""
 
 from typing import Annotated
 
@@ -80,35 +80,6 @@ def apply(
         rows = run_apply(loaded.config, target, signals, once=once)
     if json:
         show.as_json({"target": target, "rows": rows})
-
-
-def snapshot(
-    source: Annotated[str, typer.Argument(help="a source of the configuration")],
-    tables: Annotated[
-        list[str] | None, typer.Argument(help="schema.table …; without any: every table")
-    ] = None,
-    config: ConfigPath = DEFAULT,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Copy whole tables into the log anew, changes meanwhile included, and exit when done.
-
-    It is a capture: stop the running one first, or it will be fenced (exit 75).
-    """
-    loaded = begin(config, debug)
-    copied = {"rows": 0, "tables": 0}
-
-    with listening() as signals, show.progress(total=0, shown=not json) as bar:
-
-        def on_copied(rows: int, done: int, total: int) -> None:
-            copied.update(rows=rows, tables=done)
-            bar(rows, f"rows, {done}/{total} tables")
-
-        run_capture(loaded.config, source, signals, copy_again=tables or (), copied=on_copied)
-    if json:
-        show.as_json({"source": source, **copied})
-    else:
-        print(f"copied {copied['rows']:,} rows in {copied['tables']} tables")
 
 
 def _chosen(

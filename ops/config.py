@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from apply.target import Placement
+from capture.pace import Pace
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
@@ -112,7 +113,20 @@ class SourceConfig(_Model):
         description='what is copied of rows that are there already: the "rows"; their '
         '"identities" (targets that hold them already); "none"',
     )
-    chunk_rows: PositiveInt = Field(default=5_000, description="rows in one read of a first copy")
+    chunk_rows: PositiveInt = Field(
+        default=10_000, description="at most so many rows in one read of a table that is copied"
+    )
+    chunk_bytes: PositiveInt = Field(
+        default=8 * MIB, description="about so many bytes in one read of a table that is copied"
+    )
+    readers: PositiveInt = Field(
+        default=2, description="so many reads of tables that are copied at once"
+    )
+    max_rate: PositiveInt | None = Field(
+        default=None,
+        description="at most so many rows of copied tables in a second, one read at a time "
+        "(default: as fast as may be)",
+    )
     batch_rows: PositiveInt = Field(
         default=10_000, description="a batch ends at the next commit after"
     )
@@ -138,6 +152,16 @@ class SourceConfig(_Model):
     def family(self) -> str:
         """Give "postgres" or "mysql"."""
         return family_of(self.url)
+
+    @property
+    def pace(self) -> Pace:
+        """How tables are copied."""
+        return Pace(
+            readers=self.readers,
+            rows=self.chunk_rows,
+            size_bytes=self.chunk_bytes,
+            max_rate=self.max_rate,
+        )
 
     @property
     def selection(self) -> Selection:

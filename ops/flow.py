@@ -5,12 +5,13 @@ stream. Of an apply: `prepare`, reach the log, read the checkpoint, apply. Invar
 opens everything anew.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic, time
+from typing import Any
 
 from apply.loop import apply
 from capture.loop import capture
-from capture.snapshot import with_first_copies
+from capture.snapshot import with_copies
 from capture.source import Source
 from ops import journal
 from ops.beginning import beginning, begun
@@ -18,15 +19,15 @@ from ops.compose import opened_log, opened_source, opened_target, source_config,
 from ops.config import Config
 from ops.prepare import make_ready
 from ops.supervise import Signals, supervise
-from schemas.change import Batch, Commit, Piece, Progress
-from schemas.errors import Misconfigured
-from transport.log import Opened
+from schemas.change import Batch, Commit, Piece
+from schemas.progress import asked_copies
+from transport.log import Log, Opened
 
 SPEAK_EVERY_S = 1.0
 
 
-class FirstCopiesDone(Exception):
-    """Every first copy that was asked for is in the log."""
+class CopyEnded(Exception):
+    """The copy that was asked for has ended, and the log holds that."""
 
 
 class Account:
@@ -60,72 +61,58 @@ def run_capture(
     name: str,
     signals: Signals,
     *,
-    copy_again: Sequence[str] | None = None,
-    copied: Callable[[int, int, int], None] = lambda rows, done, total: None,
+    until: int | None = None,
+    copied: Callable[[Mapping[str, Any]], None] = lambda copy: None,
     begin: str | None = None,
 ) -> None:
-    """Capture until stopped; with `copy_again` (empty: all tables) until their copies are done.
+    """Capture until stopped; with `until`, the number of a request, until that copy has ended.
 
-    copied: told the rows copied so far, tables done, and tables wanted. begin: the position at
-    which a log that holds nothing yet begins, by default now (see ops/beginning.py).
+    copied: told that copy's state (schemas/progress.py) as it goes into the log. begin: the
+    position at which a log that holds nothing yet begins, by default now (see ops/beginning.py).
     """
     settings = source_config(config, name)
     start = beginning(config, name, begin) if begin is not None else None
     asked = start
     names = [table.full_name for table in make_ready(config, [name], [])[name]]
-    for table in copy_again or ():
-        if table not in names:
-            raise Misconfigured(
-                f"found no captured table {table} in {name}", hint=f"captured: {', '.join(names)}"
-            )
     wanted = dict.fromkeys(names, settings.first_copy)
-    again: set[str] = set(copy_again or names) if copy_again is not None else set()
-    started: set[str] = set()
-    rows_copied = 0
+    anew: set[str] = set()
 
-    def restarted(opened: Opened) -> Opened:
-        """A copy starts anew until the log holds that it did; later attempts go on with it."""
-        fresh: Progress = {
-            t: {**opened.progress.get(t, {}), "what": "rows", "after": None, "done": False}
-            for t in again - started
-        }
-        return opened._replace(progress={**opened.progress, **fresh}) if fresh else opened
-
-    def stream(source: Source, opened: Opened) -> Iterator[Piece]:
+    def stream(source: Source, log: Log, opened: Opened) -> Iterator[Piece]:
         nonlocal asked
         if asked is not None and opened.position is not None and opened.position != asked:
             raise begun(name, opened.position)  # by another capture, since we looked
         asked = None
-        return with_first_copies(
-            source, restarted(opened), wanted, chunk_rows=settings.chunk_rows, begin=start
+        return with_copies(
+            source,
+            opened,
+            wanted,
+            pace=settings.pace,
+            begin=start,
+            asked=log.requests,
+            anew=anew,
         )
 
     def attempt(heed: Callable[[bool], None]) -> None:
         account = Account("captured", source=name)
 
         def seen(piece: Piece) -> None:
-            nonlocal rows_copied
             rows = sum(map(len, piece.rows))
             account.add(rows, piece.commit)
-            rows_copied += sum(r.ops.count("r") for r in piece.rows)
-            if piece.commit is not None and piece.commit.progress is not None and again:
-                progress = piece.commit.progress
-                # Our first accepted record holds the restarted state: from then on it is resumed.
-                if log.accepted() is not None:
-                    started.update(again)
-                done = sum(bool(progress.get(t, {}).get("done")) for t in again)
-                copied(rows_copied, done, len(again))
-                if done == len(again):
-                    raise FirstCopiesDone
+            if until is not None and piece.commit is not None and piece.commit.progress:
+                copy = asked_copies(piece.commit.progress).get(str(until))
+                if copy is not None:
+                    copied(copy)
+                    if copy["state"] != "copying":
+                        raise CopyEnded
             heed(piece.commit is not None and (piece.commit.transactions > 0 or rows > 0))
 
         with (
-            opened_source(config, name, copied_anew=again) as source,
+            opened_source(config, name, copied_anew=anew) as source,
             opened_log(config, name) as log,
         ):
             try:
-                capture(source, log, stream=lambda opened: stream(source, opened), seen=seen)
-            except FirstCopiesDone:
+                capture(source, log, stream=lambda opened: stream(source, log, opened), seen=seen)
+            except CopyEnded:
                 accepted = log.flush()
                 if accepted is not None:
                     source.ack(accepted)

@@ -1,10 +1,11 @@
 """What commands print: for people or as one JSON document on stdout; errors on stderr."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from typing import Protocol
 
 import orjson
 from rich.console import Console
@@ -97,9 +98,15 @@ def instant(microseconds: int | None) -> str | None:
     return datetime.fromtimestamp(microseconds / 1e6, UTC).isoformat(timespec="milliseconds")
 
 
+class Advance(Protocol):
+    """Moves a bar: so much is done, of so much (0: as before)."""
+
+    def __call__(self, done: int, text: str, of: int = 0) -> None: ...
+
+
 @contextmanager
-def progress(*, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]:
-    """A bar on stderr, on a terminal only; gives `advance(done, text)`. total 0: unknown."""
+def progress(*, total: int, shown: bool) -> Iterator[Advance]:
+    """A bar on stderr, on a terminal only. total 0: unknown, until `advance` says it."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.completed:,.0f}"),
@@ -113,7 +120,7 @@ def progress(*, total: int, shown: bool) -> Iterator[Callable[[int, str], None]]
     with bar:
         task = bar.add_task("", total=total or None)
 
-        def advance(done: int, text: str) -> None:
-            bar.update(task, completed=done, description=text)
+        def advance(done: int, text: str, of: int = 0) -> None:
+            bar.update(task, completed=done, description=text, total=of or total or None)
 
         yield advance

@@ -138,10 +138,11 @@ class Batch(Protocol):
     follow each other, as one (transport.log.Log.read).
 
     batches: how many. offset: where the next batch is asked for. from_position/position: the source
-    positions it spans. batch: the number in the chain, the newest one's. pending: full names of
-    tables whose copy for this reader is not finished at its end: a partial row that the target
-    lacks may be left to the chunk that is still to come. seeds: it holds identities (op "s") of
-    rows that were there before the stream began. sweeps: copies of whole tables that begin or end.
+    positions it spans. batch: the number in the chain, the newest one's. progress: the copies'
+    state at its end (schemas/progress.py). pending: full names of tables whose copy for this reader
+    is not finished there: a partial row that the target lacks may be left to the chunk that is
+    still to come. seeds: it holds identities (op "s") of rows that were there before the stream
+    began. sweeps: copies of whole tables that begin or end.
     """
 
     @property
@@ -168,6 +169,8 @@ class Batch(Protocol):
     def is_empty(self) -> bool: ...
     @property
     def seeds(self) -> bool: ...
+    @property
+    def progress(self) -> Progress: ...
     @property
     def pending(self) -> frozenset[str]: ...
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 from math import inf
 
-from schemas.change import Offset, Position, Rows, Sweep, Truncate
+from schemas.change import Offset, Position, Progress, Rows, Sweep, Truncate
 from schemas.errors import LogTruncated
 from transport.record import Record
 
@@ -21,7 +21,8 @@ BLOCK_BYTES = 16 << 20
 class StoredBatch:
     """Implements schemas.change.Batch; `fetch` gives its runs of rows by their first ordinals.
 
-    target: whose reader this is (None: nobody's). records: one, or several that follow each other and are given as one (transport/joined.py).
+    records: one, or several that follow each other and are given as one (transport/joined.py).
+    target: whose reader this is (None: nobody's).
     """
 
     records: tuple[Record, ...]
@@ -78,6 +79,10 @@ class StoredBatch:
     @property
     def seeds(self) -> bool:
         return self.record.seeds
+
+    @property
+    def progress(self) -> Progress:
+        return self.record.progress
 
     @property
     def pending(self) -> frozenset[str]:

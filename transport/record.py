@@ -110,7 +110,9 @@ class Record:
         return pending(self.progress, target)
 
     def seen_by(self, target: str | None) -> "Record":
-        """The record as this target reads it: without what is for another one."""
+        """The record as this target reads it: without what is for another one (None: all)."""
+        if target is None:
+            return self
         sweeps = tuple(s for s in self.sweeps if s.target in (None, target))
         if self.for_target in (None, target):
             return self if len(sweeps) == len(self.sweeps) else replace(self, sweeps=sweeps)

@@ -145,7 +145,7 @@ def test_one_database_that_is_away_does_not_hide_the_others(flow: Pipeline) -> N
 
 
 def test_peek_hides_values_until_they_are_asked_for(flow: Pipeline) -> None:
-    flow.run("snapshot", flow.name)
+    flow.run("snapshot", "--here", flow.name)
     assert "Grace" not in flow.run("peek", flow.name)
     assert "Grace" in flow.run("peek", flow.name, "--values")
 
@@ -155,7 +155,7 @@ def test_snapshot_copies_a_table_again_and_ends(flow: Pipeline) -> None:
     arrived(flow, 2, worker)
     assert worker.stop() == 0
     flow.targets["branch"].execute("delete from users")
-    flow.run("snapshot", flow.name, "public.users")
+    flow.run("snapshot", "--here", flow.name, "public.users")
     flow.run("apply", "branch", "--once")
     assert flow.targets["branch"].query("select name from users order by name") == [
         ("Ada",),
@@ -165,7 +165,7 @@ def test_snapshot_copies_a_table_again_and_ends(flow: Pipeline) -> None:
 
 def test_drop_shows_first_and_leaves_nothing_with_yes(flow: Pipeline) -> None:
     flow.prepare()
-    flow.run("snapshot", flow.name)
+    flow.run("snapshot", "--here", flow.name)
     slots = "select count(*) from pg_replication_slots where database = current_database()"
     own = "select count(*) from information_schema.tables where table_name like 'headwater%'"
     for words in ([flow.name], ["branch"], [flow.name, "--log"]):

@@ -223,7 +223,7 @@ def test_a_log_that_was_made_anew_is_not_taken_for_the_old_one(flow: Pipeline) -
     drained(flow)
     for path in flow.folder.glob("log.db*"):
         path.unlink()
-    flow.run("snapshot", flow.name)
+    flow.run("snapshot", "--here", flow.name)
     with unchanged(flow.targets["branch"]):
         assert_says(flow.start("apply", "branch", "--once"), OPERATOR, "log")
 
@@ -235,7 +235,7 @@ def test_a_topic_that_was_made_anew_is_not_taken_for_the_old_one(
     with pipeline(tmp_path, kafka_prefix, source, {"branch": target}, kafka) as flow:
         drained(flow)
         broker.drop_topics(kafka.address, kafka_prefix)
-        flow.run("snapshot", kafka_prefix)
+        flow.run("snapshot", "--here", kafka_prefix)
         with unchanged(target):
             assert_says(flow.start("apply", "branch", "--once"), OPERATOR, "log")
 

@@ -10,8 +10,9 @@ from collections.abc import Collection
 from typing import Any
 
 from capture.mysql import MySQLSource
+from capture.pace import Pace
 from capture.postgres import PostgresSource
-from capture.snapshot import with_first_copies
+from capture.snapshot import with_copies
 from capture.source import Source
 from schemas.change import Progress
 from schemas.selection import Selection
@@ -77,7 +78,7 @@ def capture(
         }
         opened = Opened(opened.stamp, opened.position, opened.progress | ({} if resumes else fresh))
         end, _ = source.now()
-        stream = with_first_copies(source, opened, {}, chunk_rows=CHUNK)
+        stream = with_copies(source, opened, {}, pace=Pace(rows=CHUNK))
         progress = dict(opened.progress)
         for number, piece in enumerate(stream, start=1):
             log.append(piece)

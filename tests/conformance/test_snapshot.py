@@ -19,8 +19,9 @@ import orjson
 import pytest
 
 from capture.mysql import MySQLSource
+from capture.pace import Pace
 from capture.postgres import PostgresSource
-from capture.snapshot import Copy, with_first_copies
+from capture.snapshot import What, with_copies
 from capture.source import Source
 from schemas.change import Progress
 from schemas.codec import parse
@@ -139,14 +140,14 @@ def copy_until(
     store: MemoryStore,
     *,
     is_enough: Callable[[int, Progress], bool],
-    what: Copy = "rows",
+    what: What = "rows",
 ) -> None:
     """One life of a capture: ends where `is_enough(pieces so far, progress)` says so."""
-    wanted: dict[str, Copy] = {table_name(database): what}
+    wanted: dict[str, What] = {table_name(database): what}
     with opened(database) as source, contextlib.closing(MemoryLog(NAME, store)) as log:
         begun = log.open()
         progress = dict(begun.progress)
-        for number, piece in enumerate(with_first_copies(source, begun, wanted, chunk_rows=CHUNK)):
+        for number, piece in enumerate(with_copies(source, begun, wanted, pace=Pace(rows=CHUNK))):
             log.append(piece)
             log.accepted()
             progress = (piece.commit and piece.commit.progress) or progress

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from capture.snapshot import with_first_copies
+from capture.pace import Pace
+from capture.snapshot import with_copies
 from schemas.change import Progress, Stamp
 from schemas.errors import Unsupported
 from tests.conformance.resyncing import NAME, TABLE, assert_equal, capture, insert, replay
@@ -183,7 +184,7 @@ def test_labels_that_the_catalog_cannot_show_hold_up_no_copy(database: Database)
     with Tap(mysql_source(database)) as tap:
         wanted: Progress = {name: {"what": "rows", "after": None, "done": False}}
         opened = Opened(Stamp(epoch=1), tap.position, wanted)
-        pieces = with_first_copies(tap.source, opened, {}, chunk_rows=1)
+        pieces = with_copies(tap.source, opened, {}, pace=Pace(rows=1))
         held: dict[bytes, Any] = {}
         for number, piece in enumerate(pieces, start=3):
             for rows in piece.rows:

@@ -9,7 +9,7 @@ import contextlib
 import pytest
 
 from capture import postgres_stream
-from capture.snapshot import with_first_copies
+from capture.snapshot import with_copies
 from schemas.change import Progress
 from schemas.errors import Operator, Unsupported
 from tests.conformance.resyncing import (
@@ -167,7 +167,7 @@ def test_a_running_capture_finds_a_table_that_is_not_published_any_more(
         contextlib.closing(source_of(database, (), ())) as source,
         contextlib.closing(MemoryLog(NAME, store)) as log,
     ):
-        pieces = with_first_copies(source, log.open(), {full_name(database, "t"): "rows"})
+        pieces = with_copies(source, log.open(), {full_name(database, "t"): "rows"})
         for piece in pieces:
             log.append(piece)
             if piece.commit and (piece.commit.progress or {}).get("public.t", {}).get("done"):
@@ -189,7 +189,7 @@ def test_progress_of_an_older_version_is_read_and_completed(database: Database) 
         contextlib.closing(MemoryLog(NAME, store)) as log,
     ):
         opened = log.open()._replace(progress=old)
-        for piece in with_first_copies(source, opened, {}):
+        for piece in with_copies(source, opened, {}):
             log.append(piece)
             if piece.commit and piece.commit.transactions == 0:
                 log.flush()

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 from apply.loop import apply
 from apply.target import Placement, Target
-from capture.snapshot import with_first_copies
+from capture.pace import Pace
+from capture.snapshot import with_copies
 from capture.source import Source
 from ops.compose import opened_source, opened_target
 from ops.config import Config
@@ -43,7 +44,7 @@ class Replica:
         high = self.source.now()[0]
         done = {name: bool(state["done"]) for name, state in opened.progress.items()}
         wanted = {t.full_name: "rows" for t in self.source.describe()}
-        pieces = with_first_copies(self.source, opened, wanted, chunk_rows=self.chunk_rows)  # type: ignore[arg-type]
+        pieces = with_copies(self.source, opened, wanted, pace=Pace(rows=self.chunk_rows))  # type: ignore[arg-type]
         for piece in pieces:
             self.log.append(piece)
             seen(piece)

@@ -174,7 +174,11 @@ class Capture:
             if isinstance(entry, Claim):
                 if self._judge(entry, verdict):
                     return None
-            elif entry.epoch == self.epoch and entry.run in self.unconfirmed:
+            elif (
+                isinstance(entry, Record)
+                and entry.epoch == self.epoch
+                and entry.run in self.unconfirmed
+            ):
                 self.unconfirmed.remove(entry.run)
                 if verdict is chain.Verdict.IGNORED:
                     return self.leave(again=True)  # an earlier record of its own was lost

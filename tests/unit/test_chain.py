@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from schemas.change import Offset, Position, Truncate
+from schemas.change import Offset, Position, Sweep, Truncate
 from schemas.errors import LogReplaced, LogTruncated, Operator
+from schemas.progress import REQUESTS
+from transport.asked import Requests
 from transport.chain import Chain, End, Verdict, before, follow, resume, trusted_start
-from transport.record import Checkpoint, Claim, Entry, Record, Span, loads
+from transport.record import Checkpoint, Claim, Entry, Record, Request, Span, loads
 
 CLAIM = Claim(claim="x", over=None)
 
@@ -150,11 +152,40 @@ def test_entries_survive_their_json() -> None:
         schemas=("0123456789ab",),
         progress={"public.users": {"after": [2**63], "done": False}},
         seeds=True,
+        sweeps=(Sweep("public.users", "7.0", "begins", None, 1, 2),),
         rebase=True,
     )
     assert loads(full.dumps()) == full
-    assert (full.row_count, full.pending) == (6, frozenset({"public.users"}))
+    assert (full.row_count, full.pending(None)) == (6, frozenset({"public.users"}))
     assert loads(CLAIM.dumps()) == CLAIM
+    request = Request(what="copy", tables={"public.users": {"keys": ["k"]}}, for_target="eu")
+    assert loads(request.dumps()) == request
+
+
+def test_what_is_for_another_target_is_stepped_over() -> None:
+    """The link of the chain stays, without rows and without the sweeps of others."""
+    spans = {"shop.users": {0: Span(1, 9, 5)}}
+    mine, all_ = Sweep("t", "1.0", "ends", "eu"), Sweep("t", "2.0", "begins")
+    one = replace(record(0, 1, None, "a"), spans=spans, for_target="eu", sweeps=(mine, all_))
+    assert one.seen_by("eu") == one.seen_by(None) == one
+    other = one.seen_by("us")
+    assert (other.row_count, other.sweeps, other.position) == (0, (all_,), one.position)
+
+
+def test_a_request_is_no_link_of_the_chain() -> None:
+    chain = Chain()
+    assert chain.take(0, Request(what="pause")) is Verdict.IGNORED
+    assert chain.end == End()
+
+
+def test_a_record_names_nothing_beyond_a_request_that_it_has_not_taken_in() -> None:
+    """Else whoever opens the log anew would look for requests after it only."""
+    requests = Requests()
+    requests.found(5, Request(what="pause"), 3)
+    assert requests.nameable({}, 9) == 3
+    assert requests.nameable({REQUESTS: {"upto": 5}}, 9) == 9
+    assert [number for number, _ in requests.take()] == [5]
+    assert requests.take() == []
 
 
 @pytest.mark.parametrize("data", [b"", b"null", b"[]", b'{"epoch":1}', b'{"claim":"x"}', b"\xff"])

@@ -30,7 +30,7 @@ def no_rows(records: Sequence[Record]) -> Iterator[Rows]:
 
 
 def positions(links: Iterator[Link | None], together: int = 100) -> list[list[Position] | None]:
-    found = batches(links, together, lambda records: lambda: no_rows(records))
+    found = batches(links, together, lambda records: lambda: no_rows(records), None)
     return [[r.position for r in batch.records] if batch else None for batch in found]
 
 
@@ -51,7 +51,7 @@ def test_what_came_before_a_fault_is_given_before_it_is_raised() -> None:
         yield link(2, 1, 1)
         raise LogTruncated("found rows gone")
 
-    found = batches(faulty(), 100, lambda records: lambda: no_rows(records))
+    found = batches(faulty(), 100, lambda records: lambda: no_rows(records), None)
     first = next(found)
     assert first is not None
     assert first.batches == 2
