@@ -9,6 +9,7 @@ import json
 from collections.abc import Collection
 from typing import Any
 
+from capture.copies import begun
 from capture.mysql import MySQLSource
 from capture.pace import Pace
 from capture.postgres import PostgresSource
@@ -73,8 +74,7 @@ def capture(
             source.prepare()
         opened = log.open()
         fresh: Progress = {
-            n: {**opened.progress.get(n, {}), "what": "rows", "after": None, "done": False}
-            for n in names
+            n: {**opened.progress.get(n, {}), **begun(), "what": "rows"} for n in names
         }
         opened = Opened(opened.stamp, opened.position, opened.progress | ({} if resumes else fresh))
         end, _ = source.now()

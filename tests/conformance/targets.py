@@ -20,7 +20,7 @@ from apply.postgres import PostgresTarget
 from apply.sqlite import SqliteTarget
 from apply.target import Placement, Target
 from schemas.canonical import canonical
-from schemas.change import Batch, Commit, Offset, Piece, Position, Progress, Rows, Truncate
+from schemas.change import Batch, Commit, Offset, Piece, Position, Progress, Rows, Sweep, Truncate
 from schemas.codec import Envelope, encode_seed
 from schemas.kinds import Kind
 from schemas.table import Column, CompositeKey, ForeignKey, Table
@@ -134,8 +134,15 @@ class Stream:
         self._name, self._stamp = name, self.log.open().stamp
         self._position = 0
 
-    def batch(self, *changes: Change, progress: Progress | None = None) -> Batch:
-        """One batch of these changes, in this order."""
+    def batch(
+        self,
+        *changes: Change,
+        progress: Progress | None = None,
+        for_target: str | None = None,
+        sweeps: tuple[Sweep, ...] = (),
+        reader: str | None = None,
+    ) -> Batch:
+        """One batch of these changes, in this order, as the target `reader` gets it."""
         self._position += 1
         run = self._stamp.draw()
         rows: list[Rows] = []
@@ -150,15 +157,17 @@ class Stream:
             committed_at=1_700_000_000_000_000 + self._position,
             transactions=1,
             progress=progress,
+            for_target=for_target,
+            sweeps=sweeps,
         )
         piece = Piece(run=run, rows=tuple(rows), truncates=tuple(truncates), commit=commit)
         self.log.append(piece)
         self.log.flush()
-        return self.batches()[-1]
+        return self.batches(reader)[-1]
 
-    def batches(self) -> list[Batch]:
+    def batches(self, reader: str | None = None) -> list[Batch]:
         """All batches, oldest first."""
-        return [b for b in self.log.read(None, follow=False) if b is not None]
+        return [b for b in self.log.read(None, follow=False, target=reader) if b is not None]
 
     def _row(self, change: Change, run: int, ordinal: int) -> Rows:
         table, epoch = change.table, self._stamp.epoch
