@@ -4,7 +4,7 @@ Pure. Invariant: a request is taken in once, whenever the capture dies: the stat
 the same commit record as all that follows from it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from capture.copies import begun
@@ -52,15 +52,22 @@ def is_paused(progress: Progress) -> bool:
 
 
 def sweeps(
-    progress: Progress, number: str, tables: Mapping[str, Table], what: SweepWhat
+    progress: Progress,
+    number: str,
+    tables: Mapping[str, Table],
+    what: SweepWhat,
+    names: Collection[str] = (),
 ) -> tuple[Sweep, ...]:
     """What targets are told of a copy's beginning or end: of whole tables, and of ranges of an
-    identity that every server orders in the same way, by which the source reads them.
+    identity that every server orders in the same way, by which the source reads them. names: only
+    of these tables.
     """
     copy = asked_copies(progress)[number]
-    name = f"{number}.{copy['turn']}"
     found = []
     for full_name, state in copy["tables"].items():
+        name = f"{number}.{state.get('turn', 0)}"
+        if full_name not in (names or copy["tables"]):
+            continue
         bounds = (copy["from"].get(full_name), state.get("until"))
         if "keys" in state or not (bounds == (None, None) or _is_number(tables.get(full_name))):
             continue
@@ -82,7 +89,7 @@ def _copy(request: Request, tables: Mapping[str, Table], of: Mapping[str, int]) 
     """The state of a copy that was asked for."""
     wanted = request.tables or {name: {} for name in tables}
     unknown = [name for name in wanted if name not in tables]
-    copy: dict[str, Any] = {"for": request.for_target, "state": "copying", "turn": 0}
+    copy: dict[str, Any] = {"for": request.for_target, "state": "copying"}
     if unknown:
         why = f"found no captured table {unknown[0]}"
         return {**copy, "state": "failed", "why": why, "tables": {}, "from": {}}

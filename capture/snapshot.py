@@ -11,7 +11,7 @@ Progress rides on the commit records: after a crash a copy goes on at the ranges
 log. Requests (transport/record.py) are taken in between two batches.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -168,8 +168,8 @@ class _Copies:
                 self._sweep(number, "given up")
         self._plan()
 
-    def _sweep(self, number: str, what: SweepWhat) -> None:
-        self._sweeps += sweeps(self._progress, number, self._tables, what)
+    def _sweep(self, number: str, what: SweepWhat, names: Collection[str] = ()) -> None:
+        self._sweeps += sweeps(self._progress, number, self._tables, what, names)
 
     def _plan(self) -> None:
         """Make the copies that the progress names and that are not begun here; drop the others."""
@@ -263,12 +263,13 @@ class _Copies:
             asked_for |= again if copy["for"] is None else set()
             states = {
                 n: begun(after=copy["from"].get(n), until=s.get("until"), of=s["of"])
+                | {"turn": s.get("turn", 0) + 1}
                 for n, s in copy["tables"].items()
                 if n in again
             }
-            tables, turn = {**copy["tables"], **states}, copy["turn"] + 1
-            self._progress.update(changed(self._progress, number, tables=tables, turn=turn))
-            self._sweep(number, "begins")
+            tables = {**copy["tables"], **states}
+            self._progress.update(changed(self._progress, number, tables=tables))
+            self._sweep(number, "begins", again)
         for name in truncated - asked_for:
             if self._progress.get(name, {}).get("what") == "rows":
                 self._progress[name] = {**self._progress[name], **begun()}

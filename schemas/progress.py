@@ -7,8 +7,9 @@ or end. What lies beyond `after` was not read; what lies in `open` was begun and
 
 Under REQUESTS, which is no table's name (those have a dot), the copies that were asked for:
 {"upto": the newest request taken in, "paused": bool, "copies": {number: {"for": target | null,
-"state": "copying" | "done" | "cancelled" | "failed", "why": text, "turn": n, "tables": {name: a
-state as above, with "until", or "keys" where rows are listed}}}}.
+"state": "copying" | "done" | "cancelled" | "failed", "why": text, "from": {name: key}, "tables":
+{name: a state as above, with "until", "turn" (how often it began anew), or "keys" where rows are
+listed}}}}.
 """
 
 from collections.abc import Iterator
