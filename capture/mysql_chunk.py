@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from pymysql.constants.COMMAND import COM_QUERY
-
 from capture import mysql_paging as paging
+from capture import mysql_results as results
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import Files, Gtids, MariaGtids
 from capture.source import Chunk
 from schemas.change import Position
-from schemas.codec import Envelope, image_template
-from schemas.mysql_text import expression, fragment
+from schemas.codec import Envelope
+from schemas.mysql_text import expression
 from schemas.table import Table
 
 Opened = Callable[[int], Envelope]
@@ -28,9 +27,8 @@ _CLOCK = "SELECT CAST(UNIX_TIMESTAMP(NOW(6)) * 1000000 AS SIGNED)"
 class _Read(NamedTuple):
     """What one transaction gave; last: the last row's paging columns."""
 
-    keys: list[bytes]
-    values: list[bytes]
-    last: Sequence[bytes | None]
+    rows: results.Encoded
+    last: results.Fields
     seen: str
     high: Position
     read_at: int
@@ -50,7 +48,7 @@ def page(
     tail = f"{where} ORDER BY {paging.order(table)} LIMIT {limit:d}"
     nulls = paging.nulls(table) if after is None else None
     read = _read(flavour, connection, table, tail, envelope, nulls)
-    last = paging.key_of(table, read.last) if len(read.keys) == limit else None
+    last = paging.key_of(table, read.last) if len(read.rows.keys) == limit else None
     next_key = None if last == until else last
     return _chunk(table, read, after, until if next_key is None else next_key, next_key)
 
@@ -69,7 +67,7 @@ def listed(
 
 def boundary(connection: Any, table: Table, after: Any, rows: int, until: Any) -> Any:
     """See Source.boundary."""
-    found = _rows(
+    found = results.rows(
         connection,
         f"SELECT {', '.join(paging.selected_key(table))} FROM {paging.rows_of(table)}"
         f"{paging.within(table, after, until)} ORDER BY {paging.order(table)} "
@@ -81,15 +79,15 @@ def boundary(connection: Any, table: Table, after: Any, rows: int, until: Any) -
 def _chunk(table: Table, read: _Read, after: Any, until: Any, next_key: Any) -> Chunk:
     return Chunk(
         table=table,
-        keys=read.keys,
-        values=read.values,
+        keys=read.rows.keys,
+        values=read.rows.values,
         after=after,
         until=until,
         next_key=next_key,
         seen=read.seen,
         high=read.high,
         read_at=read.read_at,
-        size_bytes=sum(map(len, read.keys)) + sum(map(len, read.values)),
+        size_bytes=read.rows.size_bytes,
     )
 
 
@@ -110,7 +108,8 @@ def _read(
 ) -> _Read:
     columns = [c for c in table.columns if not c.generated]
     selected = [expression(c.kind, paging.name(c.name)) for c in columns]
-    selected += paging.selected_key(table)
+    key = paging.selected_key(table)
+    selected += [k for k in key if k not in selected]
     sql = f"SELECT {', '.join(selected)} FROM {paging.rows_of(table)}{tail}"
     with connection.cursor() as cursor:
         cursor.execute(_CLOCK)
@@ -120,39 +119,10 @@ def _read(
             if nulls and cursor.execute(nulls):
                 nullable = [c for c in paging.paging_columns(table) if c.nullable]
                 raise paging.null_key(table, nullable)
-            rows = _rows(connection, sql + suffix)
+            rows = results.encoded(connection, sql + suffix, table, columns, envelope(read_at))
         high = flavour.now(cursor)
-    keys, values = _encoded(table, rows, envelope(read_at))
-    last = rows[-1][len(columns) :] if rows else ()
-    return _Read(keys, values, last, seen, high, read_at)
-
-
-def _encoded(
-    table: Table, rows: Sequence[Sequence[bytes | None]], envelope: Envelope
-) -> tuple[list[bytes], list[bytes]]:
-    columns = [c for c in table.columns if not c.generated]
-    makers = [fragment(c.kind) for c in columns]
-    fragments = [
-        tuple("null" if v is None else make(v) for make, v in zip(makers, row, strict=False))
-        for row in rows
-    ]
-    names = [c.name for c in columns]
-    template, key_template = image_template(names), image_template(table.identity)
-    places = [names.index(n) for n in table.identity]
-    keys = [(key_template % tuple(row[i] for i in places)).encode() for row in fragments]
-    return keys, [envelope.read(template % row, i) for i, row in enumerate(fragments)]
-
-
-def _rows(connection: Any, sql: str) -> list[list[bytes | None]]:
-    """A query's rows, as the text protocol's bytes."""
-    connection._execute_command(COM_QUERY, sql)
-    count = connection._read_packet().read_length_encoded_integer()
-    while not connection._read_packet().is_eof_packet():
-        pass  # the columns' definitions
-    rows = []
-    while not (packet := connection._read_packet()).is_eof_packet():
-        rows.append([packet.read_length_coded_string() for _ in range(count)])
-    return rows
+    last = [rows.last[selected.index(k)] for k in key] if rows.keys else []
+    return _Read(rows, last, seen, high, read_at)
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from capture import postgres_paging as paging
+from capture.postgres_kinds import is_blank_padded
+from capture.postgres_native import copy_encoder
 from capture.postgres_rows import keyer
 from capture.postgres_session import Session
 from capture.postgres_session import quoted as _quote
@@ -13,6 +15,7 @@ from capture.source import Chunk
 from schemas.change import Position
 from schemas.codec import Envelope, image_template
 from schemas.errors import Unsupported
+from schemas.native import load
 from schemas.postgres_text import fragment
 from schemas.table import Column, Table
 
@@ -42,6 +45,14 @@ class _Read(NamedTuple):
     read_at: int
 
 
+class Encoded(NamedTuple):
+    """Wire rows; size_bytes: of keys and values."""
+
+    keys: list[bytes]
+    values: list[bytes]
+    size_bytes: int
+
+
 def page(
     session: Session,
     server: Server,
@@ -61,12 +72,10 @@ def page(
         return f"{source}{where} ORDER BY {paging.order(table)} LIMIT {limit:d}"
 
     read = _read(session, server, table, selected)
-    keys, values = _encoded(table, read.out, envelope(read.read_at))
-    last = _key_of_last(table, read.out) if len(keys) == limit else None
+    rows = encoded(table, read.out, envelope(read.read_at))
+    last = _key_of_last(table, read.out) if len(rows.keys) == limit else None
     next_key = None if last == until else last
-    return _chunk(
-        table, keys, values, read, after, until if next_key is None else next_key, next_key
-    )
+    return _chunk(table, rows, read, after, until if next_key is None else next_key, next_key)
 
 
 def listed(
@@ -78,8 +87,7 @@ def listed(
         return paging.rows_of(session, table) + paging.among(session, table, identities)
 
     read = _read(session, server, table, selected)
-    keys, values = _encoded(table, read.out, envelope(read.read_at))
-    return _chunk(table, keys, values, read, None, None, None)
+    return _chunk(table, encoded(table, read.out, envelope(read.read_at)), read, None, None, None)
 
 
 def boundary(session: Session, table: Table, after: Any, rows: int, until: Any) -> Any:
@@ -140,29 +148,34 @@ def _read(session: Session, server: Server, table: Table, selected: Callable[[],
 
 
 def _chunk(
-    table: Table,
-    keys: list[bytes],
-    values: list[bytes],
-    read: _Read,
-    after: Any,
-    until: Any,
-    next_key: Any,
+    table: Table, rows: Encoded, read: _Read, after: Any, until: Any, next_key: Any
 ) -> Chunk:
     return Chunk(
         table=table,
-        keys=keys,
-        values=values,
+        keys=rows.keys,
+        values=rows.values,
         after=after,
         until=until,
         next_key=next_key,
         seen=read.seen,
         high=read.high,
         read_at=read.read_at,
-        size_bytes=sum(map(len, keys)) + sum(map(len, values)),
+        size_bytes=rows.size_bytes,
     )
 
 
-def _encoded(table: Table, out: bytes, envelope: Envelope) -> tuple[list[bytes], list[bytes]]:
+def encoded(table: Table, out: bytes, envelope: Envelope) -> Encoded:
+    """Rows in COPY's text format as wire rows; raises Poison for one without identity."""
+    if native := load():
+        try:
+            return Encoded(*copy_encoder(native, table).encode(out, envelope.tails.read))
+        except ValueError:
+            pass  # What is not plain sailing: mostly an error, which is said there.
+    return in_python(table, out, envelope)
+
+
+def in_python(table: Table, out: bytes, envelope: Envelope) -> Encoded:
+    """The same in Python: the oracle, and what runs without native/."""
     rows = [_fields(line) for line in out.split(b"\n")[:-1]]
     fragments = list(zip(*map(_fragments, table.columns, zip(*rows, strict=True)), strict=True))
     template = image_template(c.name for c in table.columns)
@@ -170,7 +183,8 @@ def _encoded(table: Table, out: bytes, envelope: Envelope) -> tuple[list[bytes],
         keys = list(map(keyer(table), fragments))
     except LookupError:
         raise paging.null_identity(table) from None
-    return keys, [envelope.read(template % row, i) for i, row in enumerate(fragments)]
+    values = [envelope.read(template % row, i) for i, row in enumerate(fragments)]
+    return Encoded(keys, values, sum(map(len, keys)) + sum(map(len, values)))
 
 
 def _key_of_last(table: Table, out: bytes) -> list[str]:
@@ -200,6 +214,5 @@ def _unescaped(field: bytes) -> bytes:
 
 
 def _fragments(column: Column, values: Sequence[bytes | None]) -> list[str]:
-    padded = column.native.startswith(("character(", "bpchar"))
-    write = fragment(column.kind, blank_padded=padded)
+    write = fragment(column.kind, blank_padded=is_blank_padded(column))
     return ["null" if v is None else write(v) for v in values]

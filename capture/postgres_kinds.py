@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from schemas.kinds import Kind
+from schemas.table import Column
 
 BLANK_PADDED = 1042
 """character(n)."""
@@ -36,6 +37,11 @@ def kind_of(type_oid: int, typmod: int, labels: tuple[str, ...] | None) -> Kind 
         return Kind(name="enum", labels=labels)
     make = _KINDS.get(type_oid)
     return make(typmod) if make else None
+
+
+def is_blank_padded(column: Column) -> bool:
+    """Whether a described column is character(n), whose trailing blanks mean nothing."""
+    return column.native.startswith(("character(", "bpchar"))
 
 
 def _length(typmod: int) -> int | None:

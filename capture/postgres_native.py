@@ -1,15 +1,18 @@
-"""Row messages -> wire rows by the compiled extension; the same bytes as postgres_rows.py."""
+"""Row messages and copied rows -> wire rows by the compiled extension; the same bytes as
+postgres_rows.py and postgres_chunk.py.
+"""
 
 from collections.abc import Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from capture.pgoutput import RelationColumn
-from capture.postgres_kinds import BLANK_PADDED
+from capture.postgres_kinds import BLANK_PADDED, is_blank_padded
+from schemas.kinds import Kind
 from schemas.table import Table
 
 if TYPE_CHECKING:
-    from headwater_native import TupleEncoder
+    from headwater_native import CopyEncoder, TupleEncoder
 
 _KINDS = {
     "int": "plain",
@@ -42,10 +45,26 @@ def tuple_encoder(
         if not is_taken:
             given.append((None, column.in_key, False, "plain"))
             continue
-        kind = next(wanted).kind
-        floats = "single" if kind.bits == 32 else "double"
-        name = floats if kind.name == "float" else _KINDS[kind.name]
-        given.append((column.name, column.in_key, column.type_oid == BLANK_PADDED, name))
+        is_padded = column.type_oid == BLANK_PADDED
+        given.append((column.name, column.in_key, is_padded, _kind(next(wanted).kind)))
     names = [c[0] for c in given]
     encoder: TupleEncoder = native.TupleEncoder(given, [names.index(n) for n in table.identity])
     return encoder
+
+
+def copy_encoder(native: ModuleType, table: Table) -> "CopyEncoder":
+    """The extension's encoder for a table's rows in COPY's text format.
+
+    Its `encode(data, tail)` gives keys, values and their size in bytes, and raises ValueError for
+    what the Python code must judge.
+    """
+    given = [(c.name, is_blank_padded(c), _kind(c.kind)) for c in table.columns]
+    names = [c.name for c in table.columns]
+    encoder: CopyEncoder = native.CopyEncoder(given, [names.index(n) for n in table.identity])
+    return encoder
+
+
+def _kind(kind: Kind) -> str:
+    if kind.name == "float":
+        return "single" if kind.bits == 32 else "double"
+    return _KINDS[kind.name]

@@ -63,6 +63,23 @@ class TupleEncoder:
         values: list[bytes],
     ) -> tuple[int, int, bool]: ...
 
+class CopyEncoder:
+    """Rows in COPY's text format: capture/postgres_native.py."""
+
+    def __new__(
+        cls, columns: Sequence[tuple[str, bool, str]], identity: Sequence[int]
+    ) -> CopyEncoder: ...
+    def encode(self, data: bytes, tail: bytes) -> tuple[list[bytes], list[bytes], int]: ...
+
+class ResultEncoder:
+    """Rows of a query's result: capture/mysql_native.py."""
+
+    def __new__(
+        cls, columns: Sequence[tuple[str, str]], identity: Sequence[int], tail: bytes
+    ) -> ResultEncoder: ...
+    def feed(self, data: bytes) -> bytes | None: ...
+    def rows(self) -> tuple[tuple[list[bytes], list[bytes], int], bytes]: ...
+
 class Stager:
     """Lines of a staging table: apply/staging.py. Raises ValueError for rows that it leaves."""
 

@@ -192,6 +192,7 @@ class Tails(NamedTuple):
     create: bytes
     update: bytes
     delete: bytes
+    read: bytes
 
 
 class Envelope:
@@ -236,7 +237,8 @@ class Envelope:
     def tails(self) -> Tails:
         """The constant parts, for whoever writes whole envelopes from them (native/)."""
         if self._tails is None:
-            self._tails = Tails(self._create.encode(), self._update.encode(), self._delete.encode())
+            parts = (self._create, self._update, self._delete, self._read)
+            self._tails = Tails(*(part.encode() for part in parts))
         return self._tails
 
     def create(self, after: str, ordinal: int) -> bytes:

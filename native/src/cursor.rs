@@ -3,6 +3,9 @@
 /// Why bytes could not be read; never holds any of them.
 pub type Res<T> = Result<T, &'static str>;
 
+/// Why something is not taken: it is rare, or wrong, and the Python code knows what to say of it.
+pub const LEFT: &str = "left to the Python code";
+
 const SHORT: &str = "the bytes end too early";
 
 pub struct Cursor<'a> {

@@ -1,9 +1,6 @@
 //! An envelope's after-image as members and tokens; nothing is copied or converted.
 
-use crate::cursor::{Cursor, Res};
-
-/// Why a row is not taken: it is rare, or wrong, and the Python code judges it.
-pub const LEFT: &str = "left to the Python code";
+use crate::cursor::{Cursor, Res, LEFT};
 
 /// A value in an image, as it stands there.
 #[derive(Clone, Copy)]

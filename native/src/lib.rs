@@ -4,10 +4,15 @@
 //! an error, and the caller's lists stay as they were.
 
 mod binlog;
+mod copied;
 mod cursor;
 mod image;
 mod json;
+mod mysql_text;
 mod pgoutput;
+mod postgres_text;
+mod reads;
+mod results;
 mod rows;
 mod stage;
 mod stamps;
@@ -19,7 +24,11 @@ mod headwater_native {
     #[pymodule_export]
     use super::binlog::ImageDecoder;
     #[pymodule_export]
+    use super::copied::CopyEncoder;
+    #[pymodule_export]
     use super::pgoutput::TupleEncoder;
+    #[pymodule_export]
+    use super::results::ResultEncoder;
     #[pymodule_export]
     use super::stage::Stager;
     #[pymodule_export]
@@ -27,5 +36,5 @@ mod headwater_native {
 
     /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
     #[pymodule_export]
-    const INTERFACE: u32 = 4;
+    const INTERFACE: u32 = 5;
 }

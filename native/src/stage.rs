@@ -8,8 +8,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
-use crate::cursor::Res;
-use crate::image::{after, member, token, unescape, Token, LEFT};
+use crate::cursor::{Res, LEFT};
+use crate::image::{after, member, token, unescape, Token};
 use crate::json;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";

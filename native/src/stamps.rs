@@ -3,14 +3,11 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString};
 
-use crate::cursor::Res;
+use crate::cursor::{Res, LEFT};
 
 const BEGINS: &[u8] = b"\"headwater\":{\"schema\":\"";
 const ENDS: &[u8] = b"}}}";
 const OP: &[u8] = b",\"op\":\"";
-
-/// Why rows are left to the Python code.
-const LEFT: &str = "left to the Python code";
 
 /// Rows of one description: its fingerprint, which rows (None: all), their ordinals and their ops.
 type Stamped = (String, Option<Vec<usize>>, Py<PyList>, Py<PyList>);

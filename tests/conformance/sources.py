@@ -7,15 +7,18 @@ has passed the log's end of the moment it is called.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 from capture.mysql import MySQLSource
 from capture.postgres import PostgresSource
 from capture.source import Chunk, Source
 from schemas.change import Piece, Position, Stamp
 from schemas.selection import Selection
+from schemas.table import Table
 from tests.services.database import Database
 
 
@@ -42,6 +45,17 @@ def afters(chunk: Chunk) -> list[str]:
     """The after-images' own text in a chunk's envelopes."""
     texts = [value.decode() for value in chunk.values]
     return [t[t.index('"after":') + 8 : t.rindex(',"op":"r"')] for t in texts]
+
+
+def whole(source: Source, table: Table) -> Chunk:
+    """The whole table as one chunk, which native/ and the Python code must encode alike."""
+    chunk = source.chunk(table, None, 10_000, epoch=1, run=2)
+    with patch.dict(os.environ, HEADWATER_NATIVE="off"):
+        again = source.chunk(table, None, 10_000, epoch=1, run=2)
+    assert (chunk.keys, afters(chunk)) == (again.keys, afters(again))
+    assert chunk.size_bytes == sum(map(len, chunk.keys + chunk.values))
+    assert chunk.next_key is None
+    return chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from capture.source import Chunk, Source
 from schemas.errors import Poison
 from schemas.selection import Selection
 from schemas.table import Table
-from tests.conformance.sources import MAKERS, afters
+from tests.conformance.sources import MAKERS, afters, whole
 from tests.services.database import Database
 
 TEXTS = ["'b'", "'B '", "'a'", "'Ä'", "'ä'", "''", "'z''\\\\'", "'ß'", "'ss'", "'🦊'", "'\t'"]
@@ -120,22 +120,22 @@ def keys(chunks: list[Chunk]) -> list[bytes]:
 
 
 def assert_pages(source: Source, table: Table, count: int) -> None:
-    whole = source.chunk(table, None, 1000, epoch=1, run=2)
-    assert (len(set(whole.keys)), whole.next_key) == (count, None)
-    by_key = dict(zip(whole.keys, afters(whole), strict=True))
+    full = whole(source, table)
+    assert len(set(full.keys)) == count
+    by_key = dict(zip(full.keys, afters(full), strict=True))
     for rows in (1, 2, 3):
         chunks = paged(source, table, rows)
-        assert keys(chunks) == whole.keys
-        assert [a for chunk in chunks for a in afters(chunk)] == afters(whole)
+        assert keys(chunks) == full.keys
+        assert [a for chunk in chunks for a in afters(chunk)] == afters(full)
         assert source.boundary(table, chunks[-1].after, rows) in (None, chunks[-1].next_key)
     middle = source.boundary(table, None, count // 2)
     parts = [paged(source, table, 2, until=middle), paged(source, table, 2, after=middle)]
-    assert list(map(keys, parts)) == [whole.keys[: count // 2], whole.keys[count // 2 :]]
+    assert list(map(keys, parts)) == [full.keys[: count // 2], full.keys[count // 2 :]]
     assert source.boundary(table, None, count, until=middle) is None
-    asked = [*whole.keys[1:], whole.keys[-1]]
+    asked = [*full.keys[1:], full.keys[-1]]
     listed = source.chunk_of(table, asked, epoch=1, run=2)
     assert (listed.after, listed.until, listed.next_key) == (None, None, None)
-    assert sorted(listed.keys) == sorted(whole.keys[1:])
+    assert sorted(listed.keys) == sorted(full.keys[1:])
     assert all(by_key[k] == a for k, a in zip(listed.keys, afters(listed), strict=True))
 
 
@@ -245,5 +245,38 @@ def test_threads_read_one_table_at_once(server: str, database: Database) -> None
         for thread in threads:
             thread.join()
         assert failed == []
-        whole = source.chunk(described["t"], None, 1000, epoch=1, run=1)
-        assert [key for part in found for key in part] == whole.keys
+        assert [key for part in found for key in part] == whole(source, described["t"]).keys
+
+
+def held(server: str, database: Database, source: Any) -> int:
+    """How many of the source's connections have a transaction or a snapshot."""
+    if server == "postgres":
+        name = f"headwater {database.name}"
+        sql = "select count(*) from pg_stat_activity where application_name = %s"
+        return count(
+            database, sql + " and (backend_xmin is not null or xact_start is not null)", name
+        )
+    ids = [connection.thread_id() for connection in source._connections._idle]
+    assert ids
+    sql = "select count(*) from information_schema.innodb_trx where trx_mysql_thread_id in %s"
+    return count(database, sql, ids)
+
+
+def count(database: Database, sql: str, *params: object) -> int:
+    return int(database.query(sql, *params)[0][0])
+
+
+def test_no_snapshot_is_held_between_two_chunks(server: str, database: Database) -> None:
+    """H133: a copy of any length keeps the server from cleaning up for a chunk's read only."""
+    database.execute("create table t (k int primary key)")
+    database.execute("insert into t values (1), (2), (3)")
+    with opened(server, database) as source:
+        table = tables(source)["t"]
+        for read in (
+            lambda: source.chunk(table, None, 2, epoch=1, run=1),
+            lambda: source.chunk_of(table, [b'{"k":2}'], epoch=1, run=1),
+            lambda: source.boundary(table, None, 2),
+            source.estimate,
+        ):
+            read()
+            assert held(server, database, source) == 0

@@ -13,7 +13,7 @@ import pytest
 from schemas.errors import Unsupported
 from schemas.selection import Selection
 from tests.conformance.mysql_values import Column, corner_tables, random_tables
-from tests.conformance.sources import Tap, afters, mysql_source
+from tests.conformance.sources import Tap, afters, mysql_source, whole
 from tests.services.database import Database
 
 KINDS = ("mysql", "mariadb")
@@ -62,7 +62,7 @@ def assert_parity(database: Database, tables: dict[str, list[Column]]) -> None:
                     streamed[rows.table.name][key] = after
         described = {t.name: t for t in tap.source.describe()}
         for name in tables:
-            chunk = tap.source.chunk(described[name], None, 10_000, epoch=1, run=1)
+            chunk = whole(tap.source, described[name])
             copied = dict(zip(chunk.keys, afters(chunk), strict=True))
             assert copied.keys() == streamed[name].keys()
             for key, image in copied.items():

@@ -15,7 +15,7 @@ from schemas.change import Piece, Stamp
 from schemas.codec import parse
 from schemas.selection import Selection
 from tests.conformance.postgres_reading import changes, end_of, opened, read, start
-from tests.conformance.sources import afters
+from tests.conformance.sources import afters, whole
 from tests.services.database import Database
 
 CORNERS: dict[str, list[tuple[str, Any]]] = {
@@ -78,12 +78,11 @@ def both_ways(database: Database, insert: str) -> list[dict[str, Any]]:
         database.execute(insert)
         pieces = read(source, at)
         (table,) = source.describe()
-        chunk = source.chunk(table, None, 10_000, epoch=1, run=1)
+        chunk = whole(source, table)
         keys = [k for p in pieces for r in p.rows for k in r.keys]
         streamed = {k: after_text(v) for k, v in zip(keys, values(pieces), strict=True)}
         assert dict(zip(chunk.keys, afters(chunk), strict=True)) == streamed
         assert {r.table.fingerprint for p in pieces for r in p.rows} == {table.fingerprint}
-        assert chunk.next_key is None
         return [parse(v)["after"] for v in values(pieces)]
 
 
@@ -221,7 +220,7 @@ def test_any_row_is_the_same_by_stream_and_chunk_and_as_inserted(
                 )
         pieces = read(source, at)
         (table,) = source.describe()
-        chunk = source.chunk(table, None, 1000, epoch=1, run=1)
+        chunk = whole(source, table)
         assert afters(chunk) == [after_text(v) for v in values(pieces)]
         for number, (row, found) in enumerate(zip(rows, changes(pieces), strict=True)):
             expected = [
