@@ -18,7 +18,7 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from bench import applies, captures, end_to_end, giant, latency, logs, sources
+from bench import applies, captures, end_to_end, giant, latency, logs, snapshots, sources
 from bench.measure import Figure
 from bench.report import store
 from schemas import native
@@ -33,6 +33,8 @@ BENCHES: dict[str, tuple[Bench, int]] = {
     "capture-wide": (captures.wide, captures.WIDE_ROWS),
     "capture-narrow": (captures.narrow, captures.ROWS),
     "capture-tables": (captures.tables, captures.ROWS),
+    "snapshot-mysql": (snapshots.mysql, snapshots.ROWS),
+    "snapshot-postgres": (snapshots.postgres, snapshots.ROWS),
     "source-mysql": (sources.mysql, sources.ROWS),
     "source-mariadb": (sources.mariadb, sources.ROWS),
     "source-postgres": (sources.postgres, sources.ROWS),

@@ -65,7 +65,7 @@ def _capture(bench: str, kind: str, shape: Shape, rows: int) -> Iterator[Figure]
         connect = stack.enter_context(worker(servers, folder, [kind]))
         prefix = f"b{secrets.token_hex(4)}"
         ours = [
-            stack.enter_context(_ours(folder, f"{prefix}_{number}", made, servers, shape))
+            stack.enter_context(headwater(folder, f"{prefix}_{number}", made, servers, shape))
             for number in range(REPETITIONS)
         ]
         # One more: the first run, on a virtual machine that is still cold, does not count.
@@ -78,9 +78,9 @@ def _capture(bench: str, kind: str, shape: Shape, rows: int) -> Iterator[Figure]
             into = _topics(flow.name, made, shape)
             one = flow.capture()
             process = psutil.Process(one.process.pid)
-            with _stopped_after(one.stop):
+            with stopped_after(one.stop):
                 return [
-                    _watch(
+                    watch(
                         servers, into, rows, shape, shape.ours,
                         lambda: Usage.of(process), one.alive,
                     )
@@ -90,9 +90,9 @@ def _capture(bench: str, kind: str, shape: Shape, rows: int) -> Iterator[Figure]
             name = theirs[number + 1]
             into = _topics(name, made, shape)
             connect.resume(name)
-            with _stopped_after(lambda: connect.stop(name)):
+            with stopped_after(lambda: connect.stop(name)):
                 return [
-                    _watch(
+                    watch(
                         servers, into, rows, shape, shape.theirs,
                         lambda: connect.usage, lambda: connect.check(name),
                     )
@@ -111,15 +111,22 @@ def _topics(name: str, source: Database, shape: Shape) -> list[str]:
 
 
 @contextmanager
-def _ours(
-    folder: Path, name: str, source: Database, servers: str, shape: Shape
+def headwater(
+    folder: Path,
+    name: str,
+    source: Database,
+    servers: str,
+    shape: Shape,
+    *,
+    first_copy: str = "none",
 ) -> Iterator[Pipeline]:
+    """A pipeline to that broker without targets, configured."""
     home = folder / name
     home.mkdir()
     log = Server(kind="kafka", url=f"kafka://{servers}")
     with pipeline(home, name, source, {}, log) as flow:
         flow.log["partitions"] = shape.partitions
-        flow.configure(first_copy="none")
+        flow.configure(first_copy=first_copy)
         yield flow
 
 
@@ -163,14 +170,15 @@ def _start_at_here(
 
 
 @contextmanager
-def _stopped_after(stop: Callable[[], object]) -> Iterator[None]:
+def stopped_after(stop: Callable[[], object]) -> Iterator[None]:
+    """Stop a side at the end, however that comes."""
     try:
         yield
     finally:
         stop()
 
 
-def _watch(
+def watch(
     servers: str,
     into: list[str],
     rows: int,
@@ -179,9 +187,10 @@ def _watch(
     usage: Callable[[], Usage],
     check: Callable[[], object],
 ) -> Sample:
-    """Wait until the backlog is in the topics, then compare every row of it."""
+    """Wait until rows 1 to `rows` are in the topics, then compare every one of them."""
     ends = topics.Ends(servers, *into)
-    begins = ends.places()
+    # A topic that its side has not made yet begins at nothing.
+    begins = ends.places() or {(t, at): 0 for t in into for at in range(shape.partitions)}
     base = sum(begins.values())
     deadline = monotonic() + WITHIN_S
     first: tuple[int, Usage] | None = None

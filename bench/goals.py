@@ -9,6 +9,7 @@ Line = Mapping[str, Any]
 
 HEAD = "| what | at least | goal | measured |\n|---|---|---|---|\n"
 RATE, CPU, MEMORY = "rows/s", "CPU s/million rows", "MB resident"
+PER_CORE = "rows/s per core"
 SINK, BEST, BARE = "one task", "two tasks", "staged"
 CAPTURES = ("capture-mysql", "capture-mariadb", "capture-postgres")
 
@@ -50,6 +51,10 @@ def _captures(unit: str, *, compiled: bool = True) -> list[Wanted]:
     return [Wanted(bench, "ten columns", unit, "Debezium", compiled) for bench in CAPTURES]
 
 
+def _snapshots(unit: str, peer: str | None) -> list[Wanted]:
+    return [Wanted(f"snapshot-{kind}", "ten columns", unit, peer) for kind in ("mysql", "postgres")]
+
+
 def _applies(bench: str, peer: str) -> list[Wanted]:
     return [Wanted(bench, what, RATE, peer) for what in ("insert", "update")]
 
@@ -69,6 +74,9 @@ GOALS = [
     Goal("… processor time", "5 / 4 / 5", "10", _captures(CPU)),
     Goal("… resident memory", "6", "12", _captures(MEMORY)),
     Goal("… rows/s in pure Python", "1", "", _captures(RATE, compiled=False)),
+    Goal("snapshot to Kafka : Debezium's snapshot, rows/s: MySQL / PostgreSQL", "2", "4",
+         _snapshots(RATE, "Debezium")),
+    Goal("… rows/s per core", "100,000", "200,000", _snapshots(PER_CORE, None)),
     Goal("apply to PostgreSQL : JDBC sink with schemas, one task: insert / update", "5 / 4",
          "8 / 6", _applies("apply-postgres", SINK)),
     Goal("… : the sink at its best", "2 / 1.5", "3 / 2.3", _applies("apply-postgres", BEST)),

@@ -98,11 +98,11 @@ def since(version: int) -> str:
     return f"2026-11-22 {10 + version:02d}:00:00"
 
 
-def fill(database: Database, first: int, rows: int) -> None:
-    """Insert rows, 100 a transaction."""
+def fill(database: Database, first: int, rows: int, *, at_once: int = PER_TRANSACTION) -> None:
+    """Insert rows, so many a transaction."""
     one = f"({', '.join(['%s'] * len(NAMES))})"
     with closing(database.connect()) as connection, connection.cursor() as cursor:
-        for part in parts(first, rows, PER_TRANSACTION):
+        for part in parts(first, rows, at_once):
             sql = f"insert into orders values {', '.join([one] * len(part))}"
             cursor.execute(sql, [value for number in part for value in row(number)])
 
