@@ -56,7 +56,7 @@ def key_of(table: Table, values: Sequence[bytes | None]) -> list[str]:
 def within(table: Table, after: Any, until: Any) -> str:
     """The WHERE clause of (after, until].
 
-    `(a, b) > (x, y)` is spelled out: servers do not use an index for the short form.
+    `(a, b) > (x, y)` is spelled out: servers use no index for the short form.
     """
     conditions = [
         _beyond(table, sign, last, key)
@@ -103,15 +103,21 @@ def null_key(table: Table, columns: Sequence[Column]) -> Poison:
 
 
 def _beyond(table: Table, sign: str, last: str, key: Sequence[str]) -> str:
-    """`(a, b) > (x, y)` as `a >= x AND (a > x OR (b > y))`; `last`: the last column's sign."""
+    """`(a, b) > (x, y)` as `a > x OR (a = x AND b > y)`; `last`: the last column's sign.
+
+    In this form both servers see ranges over the index's columns. In a nested one MariaDB sees the
+    first column's only, and reads all of its rows with that value again for each page. Of an ENUM
+    that is compared as its number, neither sees any: a page reads the index from its beginning.
+    """
     columns = paging_columns(table)
     pairs = [(name(c.name), _literal(c.kind, v)) for c, v in zip(columns, key, strict=True)]
-    column, literal = pairs[-1]
-    condition = f"{column} {last} {literal}"
-    for column, literal in reversed(pairs[:-1]):
-        beyond = f"{column} {sign} {literal} OR ({condition})"
-        condition = f"{column} {sign}= {literal} AND ({beyond})"
-    return condition
+    signs = [sign] * (len(pairs) - 1) + [last]
+    return " OR ".join(
+        "("
+        + " AND ".join([*(f"{c} = {v}" for c, v in pairs[:at]), f"{column} {beyond} {literal}"])
+        + ")"
+        for at, ((column, literal), beyond) in enumerate(zip(pairs, signs, strict=True))
+    )
 
 
 def _text(table: Table, column: Column, value: bytes | None) -> str:

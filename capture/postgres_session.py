@@ -22,6 +22,8 @@ _SETTINGS = {
     "row_security": "off",  # a policy that hides rows becomes an error
     "default_transaction_isolation": "read committed",
     "synchronous_commit": "local",  # for postgres_chunk.nudge: flushed, no standby waited for
+    "enable_sort": "off",  # a page comes by the index, never by a sort of the whole table
+    "jit": "off",  # which would compile for longer than a page takes
 }
 _WAL_SETTINGS = {
     # A log that takes no rows for hours must hold the server's sender back, not end it. That a
