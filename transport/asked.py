@@ -6,10 +6,11 @@ record has taken in; older ones need not be looked for.
 """
 
 from collections import deque
+from collections.abc import Iterable
 
 from schemas.change import Progress
 from schemas.progress import REQUESTS
-from transport.record import Record, Request
+from transport.record import Entry, Record, Request
 
 Asked = tuple[int, Request]
 """A request and its number."""
@@ -22,10 +23,18 @@ class Requests:
         self._new: list[Asked] = []
         self._untold: deque[tuple[int, int | None]] = deque()
 
-    def found(self, number: int, request: Request, accepted: int | None) -> None:
-        """Note a request that was read when `accepted` was the newest accepted record."""
-        self._new.append((number, request))
-        self._untold.append((number, accepted))
+    def begin(self, entries: Iterable[tuple[int, Entry]], newest: Record | None) -> None:
+        """Note the requests among what follows `unread_after(newest)`, as the log is opened."""
+        for number, entry in entries:
+            self.found(number, entry, None if newest is None else newest.accepted)
+
+    def found(self, number: int, entry: Entry, accepted: int | None) -> None:
+        """Note an entry, if it is a request. accepted: the newest accepted record before it, or an
+        older one.
+        """
+        if isinstance(entry, Request):
+            self._new.append((number, entry))
+            self._untold.append((number, accepted))
 
     def take(self) -> list[Asked]:
         """Give out what was found since the last call, in order."""

@@ -29,7 +29,7 @@ from transport.kafka_orphans import ATTEMPTS, refuse_endless
 from transport.kafka_producer import RowProducer
 from transport.kafka_topics import Names, Topics
 from transport.log import Opened
-from transport.record import Claim, Entry, Record, Request
+from transport.record import Claim, Record
 
 UNMOVED_BEAT_S = 10.0
 """An empty commit that says nothing new is written at most this often: one is always retained."""
@@ -87,8 +87,8 @@ class Writer:
     def claim(self) -> Opened:
         """Displace whoever wrote before; raises Fenced when another capture was faster."""
         self._chain, newest, claimed_at_ms = self._commits.newest()
-        for offset, entry in self._commits.between(self._commits.held_after(self._chain), newest):
-            self._note(offset, entry)
+        after = self._commits.held_after(self._chain)
+        self.requests.begin(self._commits.between(after, newest), self._chain.record)
         nonce = uuid4().hex
         claim = Claim(claim=nonce, over=self._chain.end.epoch)
         self._producer.store(self._names.commits, claim.dumps(), None, within_s=CLAIM_WITHIN_S)
@@ -103,7 +103,7 @@ class Writer:
                     )
                 continue
             verdict = self._chain.take(*found)
-            self._note(*found)
+            self.requests.found(*found, self._chain.offset)
             if verdict is Verdict.ACCEPTED:
                 claimed_at_ms.clear()
             elif verdict is Verdict.CLAIMED:
@@ -298,7 +298,7 @@ class Writer:
         found = self._commits.next(timeout_s)
         while found is not None:
             self._chain.take(*found)
-            self._note(*found)
+            self.requests.found(*found, self._chain.offset)
             if self._chain.end.epoch != self._epoch:
                 self._fail(Fenced("found that another capture took the log over"), None)
             found = self._commits.next(0)
@@ -309,10 +309,6 @@ class Writer:
             self._asked_at = now
             if self._topics.incarnation() not in (None, self._incarnation):
                 self._fail(replaced(self._names.commits), None)
-
-    def _note(self, offset: int, entry: Entry) -> None:
-        if isinstance(entry, Request):
-            self.requests.found(offset, entry, self._chain.offset)
 
     def _fail(self, error: Exception, cause: BaseException | None) -> None:
         self._failure = self._failure or (error, cause)

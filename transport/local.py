@@ -76,9 +76,7 @@ class LocalLog:
         with self._store.writing(durable=True):
             self._chain, self._at = self._end()
             after = max(unread_after(self._chain.record), self._store.bounds()[0] - 1)
-            for offset, entry in self._walk(after):
-                if isinstance(entry, Request):
-                    self._requests.found(offset, entry, self._chain.offset)
+            self._requests.begin(self._walk(after), self._chain.record)
             claim = Claim(claim=uuid4().hex, over=self._chain.end.epoch)
             self._epoch = self._store.add_entry(claim)
         self._catch_up()
@@ -247,8 +245,7 @@ class LocalLog:
         """Take what was added to the log since; raises Fenced once a newer epoch is among it."""
         for offset, entry in self._walk(self._at):
             self._chain.take(offset, entry)
-            if isinstance(entry, Request):
-                self._requests.found(offset, entry, self._chain.offset)
+            self._requests.found(offset, entry, self._chain.offset)
             self._at = offset
         if self._epoch is not None:
             self._own_epoch()

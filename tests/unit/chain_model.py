@@ -1,9 +1,10 @@
 """Random walks of captures and readers over one commit topic, through the real transport/chain.py.
 
 The source is the positions "0" to "60". Claims and commit records are sent, delayed, repeated,
-lost, or outlive their sender; retention deletes the topic's head; the position is set on purpose.
-Checked at every step, by `World` and `Reader`: what is accepted is one gapless walk with no batch
-twice, all readers agree on it whenever they started, and nothing is acknowledged that is not in it.
+lost, or outlive their sender; retention deletes the topic's head; the position is set on purpose;
+somebody asks for something. Checked at every step, by `World` and `Reader`: what is accepted is one
+gapless walk with no batch twice, all readers agree on it whenever they started, nothing is
+acknowledged that is not in it, and every request is taken in once.
 `transport.chain` is used by attribute only, so that a test may put a mutant in its place.
 """
 
@@ -12,10 +13,12 @@ from __future__ import annotations
 from itertools import count
 from random import Random
 
-from schemas.change import Position
+from schemas.change import Position, Progress
 from schemas.errors import LogReplaced, LogTruncated, Operator
+from schemas.progress import REQUESTS
 from transport import chain
-from transport.record import Checkpoint, Claim, Entry, Record
+from transport.asked import Requests, unread_after, upto
+from transport.record import Checkpoint, Claim, Entry, Record, Request
 
 END = 60
 IN_FLIGHT = 3
@@ -47,6 +50,8 @@ class World:
         self.runs: set[tuple[int, int]] = set()
         self.places: dict[int, int] = {}
         self.accepted_at: list[int] = []
+        self.asked: list[int] = []
+        self.taken: list[int] = []
 
     def chance(self, share: float) -> bool:
         return self.random.random() < share
@@ -65,6 +70,11 @@ class World:
             self.position = entry.position
             self.runs.add((entry.epoch, entry.run))
             self.places[offset] = len(self.places)
+            told = entry.progress[REQUESTS]["taken"]
+            require(told[: len(self.taken)] == self.taken, "forgot a request that was taken in")
+            require(len(set(told)) == len(told), "took a request in twice")
+            self.taken = told
+        self.asked += [offset] if isinstance(entry, Request) else []
         self.accepted_at.append(len(self.places))
 
     def acknowledge(self, record: Record) -> None:
@@ -73,7 +83,9 @@ class World:
 
     def retain(self) -> None:
         """Delete the head, at most up to the newest record that a later one names."""
-        self.oldest = self.random.randint(self.oldest, max(self.oldest, self.named))
+        waiting = [offset for offset in self.asked if offset not in self.taken]
+        last = min([self.named, *waiting])
+        self.oldest = self.random.randint(self.oldest, max(self.oldest, last))
 
     def land(self) -> None:
         """Something late arrives."""
@@ -108,6 +120,13 @@ class Capture:
             self.at += 1
             self.chain.take(self.at, world.topic[self.at])
         require(self.chain.end == world.truth.end, "a capture sees another end than the rest")
+        record = self.chain.record
+        self.progress: Progress = (record and record.progress) or {
+            REQUESTS: {"upto": -1, "taken": []}
+        }
+        self.requests = Requests()
+        after = max(world.oldest, unread_after(record) + 1)
+        self.requests.begin(world.from_offset(after), record)
         self.nonce = str(next(_nonces))
         self.flight: list[Entry] = [Claim(claim=self.nonce, over=self.chain.end.epoch)]
 
@@ -138,6 +157,14 @@ class Capture:
         elif self.epoch is None and way > 0.98:
             self.leave(again=True)  # waited for its claim long enough
 
+    def take_in(self) -> None:
+        """What a copy does between two batches; not before every record."""
+        for number, _ in self.requests.take():
+            state = self.progress[REQUESTS]
+            if number > upto(self.progress):
+                taken = [*state["taken"], number]
+                self.progress = {REQUESTS: {"upto": number, "taken": taken}}
+
     def send(self) -> None:
         """Put the next batch, with rows or without, or a rebase, on its way."""
         world = self.world
@@ -147,13 +174,16 @@ class Capture:
         rebase = world.may_rebase and world.chance(0.03)
         to = world.random.randint(0, END) if rebase else min(END, at + world.random.randrange(5))
         self.runs += 1
+        if world.chance(0.5):
+            self.take_in()
         record = Record(
             epoch=self.epoch or 0,
             batch=self.batch + 1,
             run=self.runs,
             from_position=self.position,
             position=Position(str(to)),
-            accepted=self.chain.offset,
+            accepted=self.requests.nameable(self.progress, self.chain.offset),
+            progress=self.progress,
             rebase=rebase,
         )
         self.flight.append(record)
@@ -171,6 +201,7 @@ class Capture:
             self.at += 1
             entry = world.topic[self.at]
             verdict = self.chain.take(self.at, entry)
+            self.requests.found(self.at, entry, self.chain.offset)
             if isinstance(entry, Claim):
                 if self._judge(entry, verdict):
                     return None
@@ -201,6 +232,9 @@ class Capture:
     def go_on(self) -> None:
         """Continue where the accepted chain ends."""
         _, self.batch, self.position = self.chain.end
+        record = self.chain.record
+        if record is not None:
+            self.progress = record.progress
 
     def leave(self, *, again: bool) -> None:
         """End this attempt; what is under way may still arrive."""
@@ -317,6 +351,8 @@ def walk(
             world.land()
         elif way < 0.08:
             world.retain()
+        elif way < 0.09:
+            world.append(Request(what="pause"))
         elif way < 0.4:
             world.random.choice(readers).step()
         else:
@@ -342,7 +378,7 @@ def finish(world: World, readers: list[Reader]) -> None:
             capture = world.capture(world)
         for reader in readers:
             reader.step()
-        done = world.position == str(END)
+        done = world.position == str(END) and set(world.asked) == set(world.taken)
         if done and all(reader.count == len(world.places) for reader in readers):
             return
     raise Violation("no progress")

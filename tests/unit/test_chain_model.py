@@ -9,6 +9,7 @@ import pytest
 
 from tests.unit.chain_model import Capture, Reader, Violation, walk
 from transport import chain
+from transport.asked import Requests
 from transport.record import Claim, Entry, Record
 
 STEPS = 900
@@ -44,6 +45,7 @@ def test_walks_reach_what_they_are_meant_to_check() -> None:
     assert len(records) > accepted + 500
     assert len(claims) > 500
     assert sum(record.rebase for record in records) > 50
+    assert sum(len(world.taken) for world in worlds) > 200
 
 
 class AcknowledgeEarly(Capture):
@@ -123,6 +125,14 @@ def test_a_wrong_chain_is_caught(
     mutant: type[chain.Chain], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chain, "Chain", mutant)
+    assert caught()
+
+
+def test_a_record_that_names_more_than_it_has_taken_in_is_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Requests between are then looked for by nobody."""
+    monkeypatch.setattr(Requests, "nameable", lambda self, progress, accepted: accepted)
     assert caught()
 
 
