@@ -18,6 +18,8 @@ from schemas.kinds import Kind
 from schemas.mysql_text import expression
 from schemas.table import Column, Table
 
+_LABELS_OF_ONE_BYTE = 255
+
 
 def name(text: str) -> str:
     """A name as SQL text."""
@@ -106,18 +108,31 @@ def _beyond(table: Table, sign: str, last: str, key: Sequence[str]) -> str:
     """`(a, b) > (x, y)` as `a > x OR (a = x AND b > y)`; `last`: the last column's sign.
 
     In this form both servers see ranges over the index's columns. In a nested one MariaDB sees the
-    first column's only, and reads all of its rows with that value again for each page. Of an ENUM
-    that is compared as its number, neither sees any: a page reads the index from its beginning.
+    first column's only, and reads all of its rows with that value again for each page.
     """
-    columns = paging_columns(table)
-    pairs = [(name(c.name), _literal(c.kind, v)) for c, v in zip(columns, key, strict=True)]
-    signs = [sign] * (len(pairs) - 1) + [last]
-    return " OR ".join(
-        "("
-        + " AND ".join([*(f"{c} = {v}" for c, v in pairs[:at]), f"{column} {beyond} {literal}"])
-        + ")"
-        for at, ((column, literal), beyond) in enumerate(zip(pairs, signs, strict=True))
-    )
+    columns = [(name(c.name), c.kind) for c in paging_columns(table)]
+    signs = [sign] * (len(columns) - 1) + [last]
+    same: list[str] = []
+    ends = []
+    for (column, kind), beyond, value in zip(columns, signs, key, strict=True):
+        ends.append(" AND ".join([*same, _compared(column, kind, beyond, value)]))
+        same.append(f"{column} = {_literal(kind, value)}")
+    return "(" + ") OR (".join(ends) + ")"
+
+
+def _compared(column: str, kind: Kind, sign: str, value: str) -> str:
+    if kind.name != "enum" or len(kind.labels) > _LABELS_OF_ONE_BYTE:
+        return f"{column} {sign} {_literal(kind, value)}"
+    # By their order an ENUM's numbers are compared without the index, by equality with it. Those
+    # without a label are there for labels added since.
+    number = int(value)
+    first, end = {
+        ">": (number + 1, _LABELS_OF_ONE_BYTE + 1),
+        "<": (0, number),
+        "<=": (0, number + 1),
+    }[sign]
+    numbers = ", ".join(map(str, range(first, end)))
+    return f"{column} IN ({numbers})" if numbers else "false"
 
 
 def _text(table: Table, column: Column, value: bytes | None) -> str:

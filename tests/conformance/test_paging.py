@@ -285,7 +285,7 @@ def test_no_snapshot_is_held_between_two_chunks(server: str, database: Database)
 
 
 PLANS = {
-    "postgres": "explain select * from t where (a, b) > (0, 5000) order by a, b limit 100",
+    "postgres": "explain select * from t where (a, b) > ('x', 5000) order by a, b limit 100",
     "mysql": "explain format=traditional select * from t{} order by a, b limit 100",
     "mariadb": "explain select * from t{} order by a, b limit 100",
 }
@@ -295,14 +295,17 @@ def test_a_page_begins_in_the_index_where_the_last_one_ended(
     server: str, database: Database
 ) -> None:
     """Or each page of a key of several columns would read all those before it again."""
-    database.execute("create table t (a int, b bigint, v varchar(9), primary key (a, b))")
-    rows = ", ".join(f"(0, {n}, 'v')" for n in range(10_000))
-    database.execute(f"insert into t values {rows}")
-    database.execute("analyze t" if server == "postgres" else "analyze table t")
-    with opened(server, database) as source:
-        where = mysql_paging.within(tables(source)["t"], ["0", "5000"], None)
-    plan = str(database.query(PLANS[server].format(where)))
-    if server == "postgres":
-        assert "Index Cond: (ROW(a, b) > ROW(0, 5000))" in plan
-    else:
-        assert re.search(r"'range', 'PRIMARY', 'PRIMARY', '12',", plan), plan
+    firsts = {"varchar(9)": "x"} | ({} if server == "postgres" else {"enum('x')": "1"})
+    for kind, first in firsts.items():
+        database.execute(f"create table t (a {kind}, b bigint, primary key (a, b))")
+        rows = ", ".join(f"('x', {n})" for n in range(10_000))
+        database.execute(f"insert into t values {rows}")
+        database.execute("analyze t" if server == "postgres" else "analyze table t")
+        with opened(server, database) as source:
+            where = mysql_paging.within(tables(source)["t"], [first, "5000"], None)
+        plan = str(database.query(PLANS[server].format(where)))
+        if server == "postgres":
+            assert "Index Cond: (ROW(a, b) > ROW(" in plan
+        else:
+            assert re.search(r"'range', 'PRIMARY', 'PRIMARY', '(46|9)',", plan), plan
+        database.execute("drop table t")
