@@ -83,7 +83,9 @@ class MySQLSource:
         flavour = self._flavour
         with self._cursor() as cursor:
             if after is None:
-                start = flavour.now(cursor)
+                # What is in the binlog and not yet in the engine must come in the stream: no read
+                # of a first copy would see it.
+                start = flavour.noted(cursor)
             else:
                 start = after
                 flavour.verify(cursor, after)
