@@ -32,23 +32,37 @@ SYSBENCH_SUMS = {
 
 @dataclass(slots=True)
 class Tool:
-    """A load generator on `database`; `sums` is SQL by table, the same on every server."""
+    """A load generator on `database`; `sums` is SQL by table, the same on every server.
+
+    size: of its tables, 1 for SCALE and SYSBENCH_ROWS.
+    """
 
     database: Database
     name: str
     sums: dict[str, str]
+    size: float = 1.0
+
+    @property
+    def scale(self) -> str:
+        """Of pgbench: 100,000 accounts each."""
+        return str(round(SCALE * self.size))
+
+    @property
+    def rows(self) -> int:
+        """In each table of sysbench."""
+        return round(SYSBENCH_ROWS * self.size)
 
     @property
     def any_row(self) -> str:
         """A condition that picks one row of the first table, once the tool has ended."""
         if self.name == "pgbench":
             return "sync_id = (select min(sync_id::text)::uuid from pgbench_accounts)"
-        return f"id = {SYSBENCH_ROWS // 2}"
+        return f"id = {self.rows // 2}"
 
     def prepare(self) -> None:
         """Make and fill the tool's tables, then add the identity."""
         if self.name == "pgbench":
-            self._run(self._pgbench("-i", "-s", str(SCALE), "-q"))
+            self._run(self._pgbench("-i", "-s", self.scale, "-q"))
             for table in PGBENCH_TABLES:
                 self.database.execute(
                     f"alter table pgbench_{table} add sync_id uuid not null unique"
@@ -68,7 +82,7 @@ class Tool:
         """Let it run for so long, at a rate that two processor cores can follow."""
         churn = HERE / "pgbench_churn.sql"
         words = (
-            self._pgbench("-c", "2", "-R", "200", "-T", str(seconds), "-s", str(SCALE), "-n",
+            self._pgbench("-c", "2", "-R", "200", "-T", str(seconds), "-s", self.scale, "-n",
                           "--max-tries=20", "-b", "tpcb-like@9", "-f", f"{churn}@1")
             if self.name == "pgbench"
             else self._sysbench("run", "--threads=2", "--rate=40", f"--time={seconds}",
@@ -100,14 +114,14 @@ class Tool:
             f"--mysql-password={url.password}",
             f"--mysql-db={self.database.name}",
             f"--tables={SYSBENCH_TABLES}",
-            f"--table-size={SYSBENCH_ROWS}",
+            f"--table-size={self.rows}",
             *words,
             command,
         ]
 
 
-def tool_for(database: Database) -> Tool:
+def tool_for(database: Database, size: float = 1.0) -> Tool:
     """The tool that knows that server."""
     if database.url.startswith("postgresql"):
-        return Tool(database, "pgbench", PGBENCH_SUMS)
-    return Tool(database, "sysbench", SYSBENCH_SUMS)
+        return Tool(database, "pgbench", PGBENCH_SUMS, size)
+    return Tool(database, "sysbench", SYSBENCH_SUMS, size)

@@ -166,13 +166,22 @@ def mysql() -> Path:
     C library and loader of its own suite, so everything is unpacked into one folder and
     nothing is installed.
     """
-    return cached("mysql-sid", _unpack_mysql) / "usr"
+    return cached("mysql-sid", lambda folder: _unpack("mysql-server-core", folder)) / "usr"
 
 
-def _unpack_mysql(folder: Path) -> None:
+def sid(package: str, command: str) -> list[str]:
+    """The words that run a program of the distribution's sid suite, which is not installed."""
+    usr = cached(f"{package}-sid", lambda folder: _unpack(package, folder)) / "usr"
+    libraries = next((usr / "lib").glob("*-linux-gnu*"))
+    loader = next(libraries.glob("ld-linux*.so.*"))
+    private = f"{libraries}:{usr}/lib/mysql/private"
+    return [str(loader), "--library-path", private, str(usr / "bin" / command)]
+
+
+def _unpack(package: str, folder: Path) -> None:
     if shutil.which("apt-cache") is None or shutil.which("dpkg") is None:
         raise Unavailable(
-            "MySQL can be unpacked on Debian only: start Docker or name a running server in "
+            f"{package} can be unpacked on Debian only: start Docker or name a running server in "
             "HEADWATER_TEST_MYSQL_URL"
         )
     scratch = folder / "apt"
@@ -191,7 +200,7 @@ def _unpack_mysql(folder: Path) -> None:
     run(["apt-get", *options, "-qq", "update"])
     tree = run(["apt-cache", *options, "depends", "--recurse", "--no-recommends", "--no-suggests",
                 "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances",
-                "mysql-server-core"])  # fmt: skip
+                package])  # fmt: skip
     packages = sorted({line for line in tree.splitlines() if re.match(r"[a-z0-9]", line)})
     wanted = [name for name in packages if not re.search("perl|gconv", name)]
     debs = scratch / "debs"
