@@ -14,7 +14,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from apply import read_back
-from apply.own import CHECKPOINT, METADATA, STREAM, SWEEP, WAITING, described
+from apply.beats import newest, removal
+from apply.own import CHECKPOINT, METADATA, STREAM, SWEEP, TABLES, WAITING, described
 from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
@@ -25,6 +26,7 @@ from apply.sweep import Sweeps
 from apply.target import Applied, Placement
 from apply.transaction import Transaction, Unplanned
 from apply.write import write
+from schemas.beat import Beat
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
 from schemas.errors import Fenced, Misconfigured, Operator, Poison, SchemaConflict, Transient
@@ -86,15 +88,18 @@ class DatabaseTarget:
                 sa.delete(t).where(t.c.source == self._source) if shared else sa.schema.DropTable(t)
                 for t in there
             ]
+            if TABLES in there:
+                schemas = {n.partition(".")[0] for n in described(connection, self._source)}
+                catalog = Catalog(self._server, connection, self._placement)
+                statements += removal(connection, catalog, self._source, schemas)
             if not dry_run:
                 for statement in statements:
                     connection.execute(statement)
                 connection.commit()
             self._plans = None
-            binds = {"literal_binds": True}
-            dialect = self._server.engine.dialect
+            dialect, binds = self._server.engine.dialect, {"literal_binds": True}
             return [
-                str(s.compile(dialect=dialect, compile_kwargs=binds if shared else {})).strip()
+                str(s.compile(dialect=dialect, compile_kwargs=binds if s.is_delete else {})).strip()
                 for s in statements
             ]
 
@@ -126,6 +131,11 @@ class DatabaseTarget:
                 applied_at=row.applied_at,
                 rows=row.rows_applied,
             )
+
+    def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:
+        with self._connected() as connection:
+            catalog = Catalog(self._server, connection, self._placement)
+            return newest(connection, catalog, self._source, schemas)
 
     def _mine(self) -> list[sa.ColumnElement[bool]]:
         return [CHECKPOINT.c.source == self._source, CHECKPOINT.c.stream == STREAM]

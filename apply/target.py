@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from schemas.beat import Beat
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
 from schemas.finding import Finding
@@ -76,6 +77,10 @@ class Target(Protocol):
 
     def applied(self) -> Applied | None:
         """The checkpoint as status shows it."""
+        ...
+
+    def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:
+        """By source schema: the newest of the source's beats that came with a dump, or None."""
         ...
 
     def rows(

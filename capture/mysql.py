@@ -11,11 +11,12 @@ from typing import Any
 
 from pymysqlreplication import BinLogStreamReader
 
-from capture import mysql_chunk
+from capture import mysql_beats, mysql_chunk
+from capture.beats import Beats, left_out, refused
 from capture.binlog_packets import Packets
 from capture.mysql_catalog import CatalogTable, estimates, read_catalog
 from capture.mysql_charsets import ServerCharsets
-from capture.mysql_checks import check
+from capture.mysql_checks import EXPIRY, check, expires_after_s
 from capture.mysql_connection import connect, dump_settings, translated
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import detect
@@ -24,10 +25,11 @@ from capture.mysql_tables import Descriptions, catalog_table
 from capture.pool import Pool
 from capture.renames import Renames
 from capture.resync import Resync
-from capture.source import Chunk, Noted
+from capture.source import Chunk, Keeps, Noted
+from schemas.beat import BEATS, Beat
 from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.codec import Envelope
-from schemas.errors import HeadwaterError
+from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
 from schemas.selection import Selection
 from schemas.table import Table
@@ -184,16 +186,35 @@ class MySQLSource:
         return []
 
     def drop(self, *, dry_run: bool = False) -> list[str]:
-        """Nothing was made in the source."""
-        return []
+        """See capture/source.py; nothing but beats was ever made in the source."""
+        statements = self._beats.plan_drop()
+        for statement in () if dry_run else statements:
+            self._query(statement)
+        return statements
 
-    def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
+    def note(self, *, hold: bool, beat: bool = True) -> Generator[Noted | None, None, None]:
         """See capture/source.py; the dump's own tool says its place in the binlog exactly."""
         with self._cursor() as cursor:
-            noted = Noted(
-                position=self._flavour.noted(cursor), findings=tuple(self._flavour.cautions())
-            )
-        yield noted
+            position = self._flavour.noted(cursor)
+        number, found = self._beat(position) if beat else (None, left_out())
+        findings = [*self._flavour.cautions(), *([found] if found else [])]
+        yield Noted(position=position, beat=number, findings=tuple(findings))
+
+    def keeps(self, position: Position) -> Keeps:
+        """See capture/source.py; binlogs go by time, whoever still needs them."""
+        settings = dict(self._query(EXPIRY))
+        seconds = expires_after_s({str(n).lower(): str(v) for n, v in settings.items()})
+        found = []
+        try:
+            with self._cursor() as cursor:
+                self._flavour.given(cursor, position)
+        except SourceLost as error:
+            found.append(Finding(where="binlog", problem=str(error), fix=error.hint))
+        return Keeps(keeps_s=seconds, findings=tuple(found))
+
+    def beats(self) -> list[Beat]:
+        """See capture/source.py."""
+        return self._beats.read()
 
     def given(self, text: str) -> Position:
         """See capture/source.py."""
@@ -222,6 +243,21 @@ class MySQLSource:
             snapshot=True,
         )
 
+    @property
+    def _beats(self) -> Beats:
+        return mysql_beats.of(self.name, self._query)
+
+    def _beat(self, position: Position) -> tuple[int | None, Finding | None]:
+        """Write a beat into every captured schema; its number, or why there is none."""
+        schemas = sorted({table.schema for table in self._catalog()})
+        try:
+            if mysql_beats.is_read_only(self._query):
+                raise Misconfigured("the server is read_only, perhaps a replica")
+            return self._beats.write(schemas, position), None
+        except Misconfigured as error:
+            grants = [f"GRANT {mysql_beats.GRANT} ON {s}.{BEATS}" for s in schemas]
+            return None, refused(error, f"run: {'; '.join(grants)} TO the source's user")
+
     def _catalog(self, only: tuple[str, str] | None = None) -> list[CatalogTable]:
         return read_catalog(self._query, self.connector, self._selection.wants, only)
 
@@ -238,9 +274,9 @@ class MySQLSource:
     def _look_up(self, schema: str, name: str) -> CatalogTable | None:
         return next(iter(self._catalog((schema, name))), None)
 
-    def _query(self, sql: str) -> list[tuple[Any, ...]]:
+    def _query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         with self._cursor() as cursor:
-            cursor.execute(sql)
+            cursor.execute(sql, values or None)
             return list(cursor.fetchall())
 
     @contextmanager

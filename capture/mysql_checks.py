@@ -29,6 +29,10 @@ _SETTINGS = (
     ("log_bin_compress", ("OFF", "0"), "run: SET GLOBAL log_bin_compress = OFF"),
     ("gtid_mode", ("ON", "OFF", "OFF_PERMISSIVE"), "run: SET GLOBAL gtid_mode = ON"),
 )
+EXPIRY = (
+    "SHOW GLOBAL VARIABLES WHERE Variable_name LIKE 'binlog_expire%' "
+    "OR Variable_name = 'expire_logs_days'"
+)
 _GRANTS = {
     "REPLICATION SLAVE": ("REPLICATION SLAVE", "REPLICATION REPLICA", "ALL PRIVILEGES", "SUPER"),
     "REPLICATION CLIENT": (*("REPLICATION CLIENT", "BINLOG MONITOR", "ALL PRIVILEGES", "SUPER"),),
@@ -81,10 +85,17 @@ def _settings(settings: dict[str, str]) -> Iterator[Finding]:
         )
 
 
-def _retention(settings: dict[str, str]) -> Iterator[Finding]:
+def expires_after_s(settings: dict[str, str]) -> float | None:
+    """How long the server keeps a binlog, by its settings; None: until somebody purges it."""
     seconds = float(settings.get("binlog_expire_logs_seconds") or 0)
     seconds = seconds or float(settings.get("expire_logs_days") or 0) * _DAY_S
-    if 0 < seconds < _DAY_S:
+    automatic = settings.get("binlog_expire_logs_auto_purge", "ON").upper() in ("ON", "1")
+    return seconds if seconds and automatic else None
+
+
+def _retention(settings: dict[str, str]) -> Iterator[Finding]:
+    seconds = expires_after_s(settings)
+    if seconds is not None and seconds < _DAY_S:
         yield Finding(
             where="binlog_expire_logs_seconds",
             problem=f"keeps binlogs for {seconds:.0f} s: a capture that is down longer starts anew",

@@ -14,7 +14,9 @@ _LOST = {2002, 2003, 2005, 2006, 2013, 2014, 2055, 0}
 _LOCKED = {1205, 1213}
 _MEANWHILE = {1054, 1146, 1317, 1412, 1969, 3024}
 """A table altered or a query ended by others: what comes next reads the catalog anew."""
-_REFUSED = {1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1698, 1820, 1862, 3118, 3159, 3955}
+_DENIED = {1044, 1045, 1049, 1130, 1142, 1143, 1227, 1251, 1698, 1820, 1862, 3118, 3159, 3955}
+_READ_ONLY = {1290, 1792, 1836}
+_REFUSED = _DENIED | _READ_ONLY
 _OPTIONS = {
     *("ssl_ca", "ssl_cert", "ssl_key", "ssl_key_password", "unix_socket"),
     *("ssl_disabled", "ssl_verify_cert", "ssl_verify_identity", "connect_timeout"),

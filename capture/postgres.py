@@ -14,14 +14,17 @@ from typing import Any
 
 from capture import (
     pgoutput,
+    postgres_beats,
     postgres_catalog,
     postgres_checks,
     postgres_chunk,
     postgres_export,
+    postgres_keeps,
     postgres_prepare,
     postgres_slot,
     postgres_tables,
 )
+from capture.beats import Beats, left_out, refused
 from capture.pool import Pool
 from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
@@ -29,7 +32,8 @@ from capture.postgres_session import Session, conninfo
 from capture.postgres_stream import Assembler, follow
 from capture.postgres_wal import Wal
 from capture.resync import Resync
-from capture.source import Chunk, Noted
+from capture.source import Chunk, Keeps, Noted
+from schemas.beat import BEATS, Beat
 from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.codec import Envelope
 from schemas.errors import HeadwaterError, Misconfigured, SourceLost
@@ -206,9 +210,9 @@ class PostgresSource:
     def drop(self, *, dry_run: bool = False) -> list[str]:
         """See Source.drop; tables keep their replica identity, which other readers may rely on."""
         plan = postgres_prepare.plan_drop(self._session, self._slot, self._publication)
-        return self._run(plan, dry_run=dry_run)
+        return self._run([*plan, *self._beats.plan_drop()], dry_run=dry_run)
 
-    def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
+    def note(self, *, hold: bool, beat: bool = True) -> Generator[Noted | None, None, None]:
         """See Source.note; a slot is what keeps the log, and only a new one offers a snapshot."""
         server = self._known_server(self._session)
         is_new = postgres_slot.find(self._session, self._slot) is None
@@ -225,7 +229,10 @@ class PostgresSource:
             fix="begin the dump now, without a snapshot, and the capture once it has begun",
             refused=False,
         )
-        yield Noted(position=server.position(start), findings=() if is_new else (existed,))
+        position = server.position(start)
+        number, found = self._beat(position) if beat else (None, left_out())
+        findings = [*([] if is_new else [existed]), *([found] if found else [])]
+        yield Noted(position=position, beat=number, findings=tuple(findings))
 
     def given(self, text: str) -> Position:
         """See Source.given; what lies below the slot's own place cannot be read any more."""
@@ -243,6 +250,14 @@ class PostgresSource:
         postgres_slot.start_of(self._slot, slot, server, position)
         return at
 
+    def keeps(self, position: Position) -> Keeps:
+        """See Source.keeps; a slot holds WAL back until the server's limits say otherwise."""
+        return postgres_keeps.keeps(self._session, self._slot, position)
+
+    def beats(self) -> list[Beat]:
+        """See Source.beats."""
+        return self._beats.read()
+
     def now(self) -> tuple[Position, int]:
         """See Source.now; also writes one message to the log, so that an idle stream passes it."""
         lsn, clock = postgres_chunk.end(self._session)
@@ -257,6 +272,19 @@ class PostgresSource:
             self._wal = None
         self._session.close()
         self._readers.close()
+
+    @property
+    def _beats(self) -> Beats:
+        return postgres_beats.of(self.name, self._session)
+
+    def _beat(self, position: Position) -> tuple[int | None, Finding | None]:
+        """Write a beat into every captured schema; its number, or why there is none."""
+        schemas = sorted({table.schema for table in self.describe()})
+        try:
+            return self._beats.write(schemas, position), None
+        except Misconfigured as error:
+            grants = [f"GRANT CREATE ON SCHEMA {s} TO the source's user" for s in schemas]
+            return None, refused(error, f"run: {'; '.join(grants)} (table {BEATS})")
 
     def _exported(self, server: postgres_slot.Server) -> Iterator[Noted | None]:
         """Prepare with a slot that has a snapshot; the publication comes before it, as ever."""

@@ -137,7 +137,7 @@ def _mapped(error: psycopg2.Error, *, connected: bool) -> HeadwaterError | None:
     lost = isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and not state
     if lost or state[:2] in _TRANSIENT_CLASSES or state in _TRANSIENT_STATES:
         return Transient(f"lost the connection to PostgreSQL: {text}")
-    if state == "42501":
+    if state in ("42501", "25006"):  # denied; or a transaction that may only read
         return Misconfigured(
             f"was not allowed by PostgreSQL: {text}", hint="grant it to the source's user"
         )

@@ -23,7 +23,11 @@ _SERVER = """
            pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::bigint,
            pg_catalog.current_database()::text
 """
-_FRESH = "drop the source, prepare it again, and start with a new log and first copy"
+_FRESH = (
+    "start over: headwater drop SOURCE --yes, headwater drop SOURCE --log --yes, headwater drop "
+    "TARGET --yes, headwater run; what was deleted at the source meanwhile stays in the target: "
+    "headwater verify TARGET --once lists it as extra"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from schemas.beat import Beat
 from schemas.change import Piece, Position, Progress, Stamp
 from schemas.codec import Wire, columns
 from schemas.finding import Finding
@@ -47,11 +48,28 @@ class Noted:
     that the dump does not have.
 
     snapshot: the name of exactly this moment, for a dump's tool; None where the source has none.
-    findings: what a person should know before relying on it.
+    beat: the number of the beat that a dump begun from now on holds (schemas/beat.py), None where
+    none was written. findings: what a person should know before relying on it.
     """
 
     position: Position
     snapshot: str | None = None
+    beat: int | None = None
+    findings: tuple[Finding, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keeps:
+    """What a source keeps of its log for a capture that stands at a position.
+
+    keeps_s: how long, None where time does not end it. held_bytes: how much it holds back for us;
+    spare_bytes: how much may still be written before it lets go of that; None where nothing says.
+    findings: what is lost already, or soon.
+    """
+
+    keeps_s: float | None = None
+    held_bytes: int | None = None
+    spare_bytes: int | None = None
     findings: tuple[Finding, ...] = ()
 
 
@@ -158,9 +176,10 @@ class Source(Protocol):
         """Remove everything `prepare` or the capture made in the source; the statements."""
         ...
 
-    def note(self, *, hold: bool) -> Generator[Noted | None, None, None]:
+    def note(self, *, hold: bool, beat: bool = True) -> Generator[Noted | None, None, None]:
         """A position for a dump that is taken from now on (see Noted); sets up what that needs.
 
+        beat: write one where no snapshot is offered; what hinders it is a finding.
         hold: offer a snapshot where the source can. It lives as long as the iterator, which then
         gives the same value about once a second; else the iterator ends after one. None about once
         a second while the source has to wait for transactions that run there. Raises Transient when
@@ -174,6 +193,14 @@ class Source(Protocol):
         Raises Misconfigured where it is no position of such a server, SourceLost where the source
         does not hold everything after it, or never was there. Nothing is changed.
         """
+        ...
+
+    def keeps(self, position: Position) -> Keeps:
+        """What is still there for a capture that goes on at `position`; nothing is changed."""
+        ...
+
+    def beats(self) -> list[Beat]:
+        """The beats of this source that stand in it, by number."""
         ...
 
     def now(self) -> tuple[Position, int]:

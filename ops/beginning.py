@@ -18,7 +18,9 @@ from schemas.errors import Misconfigured, SourceLost
 from transport.record import Checkpoint
 
 
-def note(config: Config, name: str, *, hold: bool) -> Generator[Noted | None, None, None]:
+def note(
+    config: Config, name: str, *, hold: bool, beat: bool
+) -> Generator[Noted | None, None, None]:
     """A position for a dump that is taken from now on, as Source.note gives it; what preflight
     warns of is among its findings.
 
@@ -30,7 +32,7 @@ def note(config: Config, name: str, *, hold: bool) -> Generator[Noted | None, No
     found, _ = check_source(config, name)
     found = [f for f in found if f.fix != PREPARE]
     refuse({name: found})
-    with opened_source(config, name) as source, closing(source.note(hold=hold)) as notes:
+    with opened_source(config, name) as source, closing(source.note(hold=hold, beat=beat)) as notes:
         for noted in notes:
             yield noted and replace(noted, findings=(*found, *noted.findings))
 

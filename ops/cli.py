@@ -12,7 +12,14 @@ from typing import NoReturn
 
 import typer
 
-from ops import commands_flow, commands_look, commands_setup, commands_snapshot, show
+from ops import (
+    commands_flow,
+    commands_import,
+    commands_look,
+    commands_setup,
+    commands_snapshot,
+    show,
+)
 from ops.supervise import Stop, exit_code_of
 from schemas.errors import HeadwaterError, Transient
 
@@ -30,7 +37,9 @@ for command in (
     commands_flow.capture,
     commands_flow.apply,
     commands_setup.prepare,
-    commands_setup.position,
+    commands_import.position,
+    commands_import.import_check,
+    commands_import.catch_up,
     commands_snapshot.snapshot,
     commands_look.verify,
     commands_look.status,

@@ -30,7 +30,15 @@ def status(config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = Fals
 
 def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> None:
     show.table(
-        ("source", "log stands at", "source stands at", "newest commit", "lag s", "error"),
+        (
+            "source",
+            "log stands at",
+            "source stands at",
+            "newest commit",
+            "lag s",
+            "log since",
+            "error",
+        ),
         [
             (
                 s.source,
@@ -38,6 +46,7 @@ def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> N
                 s.source_position,
                 show.instant(s.committed_at),
                 s.lag_s,
+                show.instant(s.retention.log_since),
                 s.error,
             )
             for s in sources
@@ -45,13 +54,19 @@ def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> N
     )
     show.table(
         ("target", "source", "stands at", "batch", "behind", "newest commit", "applied", "rows",
-         "lag s", "error"),
+         "lag s", "forgotten in s", "error"),
         [
             (t.target, t.source, t.position, t.batch, t.batches_behind,
-             show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s, t.error)
+             show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s,
+             t.retention.forgotten_in_s, t.error)
             for t in targets
         ],
     )  # fmt: skip
+    for name, found in [
+        *((s.source, s.retention.findings) for s in sources),
+        *((t.target, t.retention.findings) for t in targets),
+    ]:
+        show.listed(name, found)
 
 
 def peek(

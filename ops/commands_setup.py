@@ -1,21 +1,18 @@
-"""Commands that check, set up and take down: preflight, prepare, position, drop, config."""
+"""Commands that check, set up and take down: preflight, prepare, drop, config."""
 
-from contextlib import closing
 from typing import Annotated, Any
 
 import tomlkit
 import typer
 from sqlalchemy.engine import make_url
 
-from ops import journal, show
-from ops.beginning import note
+from ops import show
 from ops.compose import is_source, opened_log, opened_source, opened_target
 from ops.config import Config
 from ops.config_reference import example
 from ops.options import DEFAULT, ConfigPath, Debug, DryRun, Json, Yes, begin
 from ops.preflight import check_all
 from ops.prepare import prepare_all
-from ops.supervise import listening
 from schemas.errors import Misconfigured
 
 
@@ -48,33 +45,6 @@ def prepare(
     sources, targets = _named(loaded.config, name)
     done = prepare_all(loaded.config, sources, targets, dry_run=dry_run)
     show.statements(done, json=json, dry_run=dry_run)
-
-
-def position(
-    source: Annotated[str, typer.Argument(help="a source of the configuration")],
-    no_hold: Annotated[
-        bool, typer.Option("--no-hold", help="hold no snapshot: print and return")
-    ] = False,
-    config: ConfigPath = DEFAULT,
-    json: Json = False,
-    debug: Debug = False,
-) -> None:
-    """Note a position before a dump is taken, for: headwater capture SOURCE --from POSITION.
-
-    On PostgreSQL it makes the slot, and holds a snapshot for pg_dump --snapshot until it is
-    stopped (Ctrl-C or SIGTERM).
-    """
-    loaded = begin(config, debug)
-    with listening() as signals, closing(note(loaded.config, source, hold=not no_hold)) as notes:
-        said = None
-        for noted in notes:
-            if noted is None and said is None:
-                said = "waiting"
-                journal.get(source=source).info("waits_for_running_transactions")
-            elif noted is not None and said != "position":
-                said = "position"
-                show.noted(source, noted, json=json)
-            signals.heed()
 
 
 def drop(

@@ -6,6 +6,7 @@ Invariant: nothing is written here; what is refused ends the start as one error 
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+from ops import retention
 from ops.compose import opened_source, opened_target, source_config, target_config
 from ops.config import Config
 from schemas.errors import HeadwaterError, Misconfigured, Operator, SchemaConflict
@@ -48,6 +49,9 @@ def check_all(
         if its_source not in tables and its_source in config.sources:
             _, tables[its_source] = check_source(config, its_source)
         findings[name] = check_target(config, name, tables.get(its_source, []))
+    for name, found in retention.findings(config, list(sources), list(targets)).items():
+        known = {f.where for f in findings[name]}
+        findings[name] += [f for f in found if f.where not in known]
     return findings
 
 

@@ -55,7 +55,7 @@ def findings(found: Mapping[str, Sequence[Finding]], *, json: bool) -> None:
     for name, those in found.items():
         if not those:
             print(f"{name}: ok")
-        _print_findings(name, those)
+        listed(name, those)
 
 
 def noted(source: str, found: Noted, *, json: bool) -> None:
@@ -63,8 +63,10 @@ def noted(source: str, found: Noted, *, json: bool) -> None:
     if json:
         as_json({"source": source, **asdict(found)})
     else:
-        _print_findings(source, found.findings)
+        listed(source, found.findings)
         print(f"{source} stands at {found.position}")
+        if found.beat is not None:
+            print(f"  a dump that is begun now holds beat {found.beat} (headwater import-check)")
         if found.snapshot is not None:
             print("  dump it while this command runs:")
             print(f"  pg_dump --snapshot={found.snapshot} …")
@@ -73,7 +75,8 @@ def noted(source: str, found: Noted, *, json: bool) -> None:
     sys.stdout.flush()
 
 
-def _print_findings(name: str, those: Sequence[Finding]) -> None:
+def listed(name: str, those: Sequence[Finding]) -> None:
+    """One database's findings, for people."""
     for f in those:
         print(f"{name}: {'refused' if f.refused else 'warning'}: {f.where} {f.problem}")
         print(f"  -> {f.fix}")

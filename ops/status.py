@@ -5,11 +5,12 @@ none is known. Nothing is written, and one database that is away does not hide t
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 
 from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
+from ops.retention import SourceRetention, TargetRetention, of_source, of_target
 from schemas.change import Batch, Offset, Position
 from schemas.errors import HeadwaterError
 from transport.log import Log
@@ -37,6 +38,7 @@ class TargetStatus:
     applied_at: int | None = None
     rows: int | None = None
     lag_s: float | None = None
+    retention: TargetRetention = field(default_factory=TargetRetention)
     error: str | None = None
     exit_code: int = 0
 
@@ -55,6 +57,7 @@ class SourceStatus:
     source_position: str | None = None
     committed_at: int | None = None
     lag_s: float | None = None
+    retention: SourceRetention = field(default_factory=SourceRetention)
     error: str | None = None
     exit_code: int = 0
 
@@ -77,6 +80,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
             applied = target.applied()
             at = applied.offset if applied else None
             end = _end(log, at, applied.committed_at if applied else None)
+            retention = of_target(name, log, applied)
     except HeadwaterError as error:
         return TargetStatus(target=name, source=source, error=str(error), exit_code=error.exit_code)
     if applied is None:
@@ -91,6 +95,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
         applied_at=applied.applied_at,
         rows=applied.rows,
         lag_s=_seconds(end.committed_at, applied.committed_at) if end.batches else 0.0,
+        retention=retention,
     )
 
 
@@ -105,6 +110,8 @@ def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]
                 return position is not None and source.reached(now_position, position)
 
             end = _end(log, after, committed_at, until=is_there)
+            lag_s = 0.0 if is_there(end.position) else _seconds(now, end.committed_at)
+            retention = of_source(source, log, end.position, lag_s)
     except HeadwaterError as error:
         return SourceStatus(source=name, error=str(error), exit_code=error.exit_code)
     return SourceStatus(
@@ -112,7 +119,8 @@ def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]
         position=end.position,
         source_position=now_position,
         committed_at=end.committed_at,
-        lag_s=0.0 if is_there(end.position) else _seconds(now, end.committed_at),
+        lag_s=lag_s,
+        retention=retention,
     )
 
 

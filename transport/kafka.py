@@ -23,7 +23,7 @@ from transport.kafka_rows import RowReader
 from transport.kafka_runs import Runs
 from transport.kafka_topics import Names, Topics, Wanted
 from transport.kafka_writer import Writer, replaced
-from transport.log import Opened
+from transport.log import Kept, Opened
 from transport.record import Checkpoint, Record, Request
 
 IDLE_S = 1.0
@@ -222,6 +222,22 @@ class KafkaLog:
                 return chain
         return None
 
+    def kept(self, after: Offset | None) -> Kept:
+        topics, commits = self._topics(), self._commits()
+        try:
+            if topics.incarnation() is None:
+                return Kept(None, None, None, self._wanted.retention_s)
+            checkpoint = None if after is None else Checkpoint.loads(after)
+            if checkpoint is not None:
+                self._start(commits, checkpoint)  # raises where it is not held
+            oldest, newest = commits.bounds()
+            places = (oldest, newest, oldest if checkpoint is None else checkpoint.offset + 1)
+            since, until, needed = (_stored_at(commits, place, newest) for place in places)
+            described = self._descriptions.topics() if topics.holds(self._names.schemas) else []
+            return Kept(since, until, needed, *topics.limits(described))
+        finally:
+            commits.close()
+
     def drop(self) -> list[str]:
         topics = self._topics()
         described = self._descriptions.topics() if topics.holds(self._names.schemas) else []
@@ -257,6 +273,13 @@ class KafkaLog:
 
     def _commits(self) -> Commits:
         return Commits(self._options, self._names.source, self._names.commits)
+
+
+def _stored_at(commits: Commits, offset: int, newest: int) -> int | None:
+    """When an entry was stored, in microseconds; None where there is none yet."""
+    for _ in commits.between(offset, min(offset, newest)):
+        return commits.stored_at_ms * 1000
+    return None
 
 
 def _link(chain: Chain, record: Record, incarnation: str) -> Link:

@@ -161,6 +161,18 @@ class Topics:
         if fresh:
             self._make(fresh)
 
+    def limits(self, tables: Iterable[str]) -> tuple[float | None, int | None]:
+        """The shortest time (seconds) and the smallest size (bytes of a partition) that the commit
+        topic and these tables' topics are kept for; None: without end.
+        """
+        found = self._settings(self._describe([self._names.commits, *tables]))
+        times = [int(config["retention.ms"]["value"]) / 1000 for config in found.values()]
+        sizes = [int(config["retention.bytes"]["value"]) for config in found.values()]
+        return (
+            min((time for time in times if time >= 0), default=None),
+            min((size for size in sizes if size >= 0), default=None),
+        )
+
     def drop(self, tables: Iterable[str]) -> list[str]:
         """Delete the source's topics; those that were there."""
         names = self._names
@@ -199,14 +211,7 @@ class Topics:
                 f"found {len(commits['partitions'])} partitions in {self._names.commits}, not one",
                 hint="drop the log and let Headwater create its topics",
             )
-        resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in sorted(topics)]
-        found = self._call(
-            "read the topics' settings",
-            self._admin.describe_configs,
-            resources,
-            config_filter="all",
-        )
-        for topic, config in found["topic"].items():
+        for topic, config in self._settings(topics).items():
             short = [
                 f"{name}={asked}"
                 for name, asked in settings.items()
@@ -218,6 +223,18 @@ class Topics:
                     hint="kafka-configs.sh --bootstrap-server SERVER --alter --entity-type topics "
                     f"--entity-name {topic} --add-config {','.join(short)}",
                 )
+
+    def _settings(self, topics: Iterable[str]) -> dict[str, dict[str, dict[str, Any]]]:
+        """Each topic's settings by name, defaults included."""
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in sorted(topics)]
+        found = self._call(
+            "read the topics' settings",
+            self._admin.describe_configs,
+            resources,
+            config_filter="all",
+        )
+        settings: dict[str, dict[str, dict[str, Any]]] = found["topic"]
+        return settings
 
     def _describe(self, topics: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The topics that are there, by name."""

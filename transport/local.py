@@ -18,7 +18,7 @@ from transport.batch import PLACE_BITS, pieces
 from transport.chain import Chain, before, resume, trusted_start
 from transport.chain import follow as link
 from transport.joined import Fetch, Link, batches
-from transport.log import Opened
+from transport.log import Kept, Opened
 from transport.record import Checkpoint, Claim, Entry, Record, Request, Span, Spans
 from transport.store import TOPIC, Store, span_of
 
@@ -215,6 +215,14 @@ class LocalLog:
         )
         return first.dumps(), last.dumps()
 
+    def kept(self, after: Offset | None) -> Kept:
+        start = None if after is None else Checkpoint.loads(after)
+        if start is not None:
+            self._resume(start)  # raises where it is not held
+        places = (0, self._store.bounds()[1] - 1, 0 if start is None else start.offset)
+        since, until, needed = (_micros(self._store.written_at(place)) for place in places)
+        return Kept(since, until, needed, self._retention_s)
+
     def trim(self, age_s: float) -> None:
         """Delete batches that were written more than `age_s` ago, unread or not.
 
@@ -331,6 +339,10 @@ class LocalLog:
                     yield from _numbered(found, number << PLACE_BITS) if number else found
 
         return fetch
+
+
+def _micros(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1e6)
 
 
 def _numbered(found: Iterator[Rows], base: int) -> Iterator[Rows]:

@@ -20,6 +20,20 @@ class Opened(NamedTuple):
     progress: Progress
 
 
+class Kept(NamedTuple):
+    """What a log still holds. since, until: when its oldest and its newest record were stored;
+    needed: when the first one after a reader's place was, None where nothing follows: microseconds
+    since 1970 UTC, the clock that retention goes by. keeps_s: how long records are kept at least,
+    keeps_bytes: the size by which they may go earlier (Kafka: of a partition); None: without end.
+    """
+
+    since: int | None
+    until: int | None
+    needed: int | None
+    keeps_s: float | None
+    keeps_bytes: int | None = None
+
+
 class Log(Protocol):
     """One source's stream in a log: one writer at a time (fenced by epochs), many readers."""
 
@@ -87,6 +101,13 @@ class Log(Protocol):
     def span(self) -> tuple[Offset, Offset] | None:
         """Offsets before the oldest batch that can be read, and after the newest; None while there
         is none.
+        """
+        ...
+
+    def kept(self, after: Offset | None) -> Kept:
+        """What is still held, also of what a reader at `after` needs (None: one that begins).
+
+        Raises as `read` does where that is held no more.
         """
         ...
 

@@ -42,6 +42,11 @@ class MemoryStream:
             stop = min(start + limit, newest + 1)
             return [(offset, loads(self._entries[offset].data)) for offset in range(start, stop)]
 
+    def written_at(self, after: int) -> float | None:
+        with self._changed:
+            later = (held.written_at for number, held in self._entries.items() if number > after)
+            return next(later, None)
+
     def add_entry(self, entry: Entry) -> int:
         offset = self.bounds()[1] + 1
         self._entries[offset] = _Held(entry.dumps(), time())

@@ -112,6 +112,12 @@ class SqliteStream:
         )
         return [(offset, loads(entry)) for offset, entry in found]
 
+    def written_at(self, after: int) -> float | None:
+        found = self._all(
+            f"SELECT written_at FROM {self._e} WHERE id > ? ORDER BY id LIMIT 1", after
+        )
+        return float(found[0][0]) if found else None
+
     def add_entry(self, entry: Entry) -> int:
         span = span_of(entry)
         return self._add(self._e, time(), span and span.last, entry.dumps())

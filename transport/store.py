@@ -35,6 +35,10 @@ class Store(Protocol):
         """Up to `limit` entries that follow the offset `after`, in order."""
         ...
 
+    def written_at(self, after: int) -> float | None:
+        """When the first entry after this offset was added, in seconds since 1970; None: none."""
+        ...
+
     def add_entry(self, entry: Entry) -> int:
         """Add an entry; its offset. In `writing` only."""
         ...

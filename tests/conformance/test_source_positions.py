@@ -32,9 +32,9 @@ def insert(database: Database, n: int) -> None:
     database.execute(f"insert into t values ({n}, 'k{n}')")
 
 
-def note(source: Source) -> Noted:
+def note(source: Source, *, beat: bool = True) -> Noted:
     """A position; nothing is held."""
-    with closing(source.note(hold=False)) as notes:
+    with closing(source.note(hold=False, beat=beat)) as notes:
         found = next(noted for noted in notes if noted is not None)
         assert next(notes, None) is None
     return found
@@ -137,7 +137,7 @@ def test_mariadb_notes_a_position_behind_an_event_larger_than_a_packet(
     mariadb_db.execute("create table large (a longblob, b longblob)")
     mariadb_db.execute("insert into large select repeat('x', 9000000), repeat('x', 9000000)")
     with closing(mysql_source(mariadb_db)) as source:
-        assert note(source).position == source.now()[0]
+        assert note(source, beat=False).position == source.now()[0]
 
 
 def test_mariadb_notes_no_commit_that_a_read_may_not_see(mariadb_db: Database) -> None:

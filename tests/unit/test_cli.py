@@ -21,6 +21,8 @@ COMMANDS = [
     "apply",
     "prepare",
     "position",
+    "import-check",
+    "catch-up",
     "snapshot",
     "verify",
     "status",

@@ -118,7 +118,9 @@ def test_commands_that_pages_tell_a_reader_to_run_exist() -> None:
     run = {
         (page.name, name)
         for page in PAGES
-        for name in re.findall(r"(?:^|[`&] ?)headwater ([a-z]+)\b", text_of(page), re.MULTILINE)
+        for name in re.findall(
+            r"(?:^|[`&] ?)headwater ([a-z]+(?:-[a-z]+)*)\b", text_of(page), re.MULTILINE
+        )
     }
     assert [(page, name) for page, name in sorted(run) if name not in COMMANDS] == []
 
