@@ -25,8 +25,8 @@ _SERVER = """
 """
 _FRESH = (
     "start over: headwater drop SOURCE --yes, headwater drop SOURCE --log --yes, headwater drop "
-    "TARGET --yes, headwater run; what was deleted at the source meanwhile stays in the target: "
-    "headwater verify TARGET --once lists it as extra"
+    "TARGET --yes, headwater run; then headwater snapshot SOURCE, which deletes in the targets "
+    "what the source no longer has"
 )
 
 

@@ -78,8 +78,8 @@ class Level:
 class Distance:
     """What lies between a checkpoint and the log's end: each record is read once, no row is."""
 
-    def __init__(self, log: Log, start: Applied | None) -> None:
-        self._log = log
+    def __init__(self, log: Log, target: str, start: Applied | None) -> None:
+        self._log, self._target = log, target
         self._offset = start.offset if start else None
         self._rows = self._first_rows = start.rows if start else 0
         self._batch = self._newest_full = start.batch if start else 0
@@ -87,7 +87,7 @@ class Distance:
 
     def left(self, applied: Applied | None) -> tuple[int, int, Position | None]:
         """Rows and batches that are not applied, and the place up to which nothing is missing."""
-        for batch in self._log.read(self._offset, follow=False):
+        for batch in self._log.read(self._offset, follow=False, target=self._target):
             if batch is not None:
                 self._offset, self._position = batch.offset, batch.position
                 self._batch, self._rows = batch.batch, self._rows + batch.row_count
@@ -105,7 +105,10 @@ class _Account:
 
     def __init__(self, target: Target, records: Log, level: Level) -> None:
         self._target, self._level = target, level
-        self._distance, self._copies = Distance(records, target.applied()), Copies(records)
+        self._distance, self._copies = (
+            Distance(records, target.name, target.applied()),
+            Copies(records),
+        )
         applied = target.applied()
         self._began = applied.rows if applied else 0
         self._looks = deque([(monotonic(), 0)], RATE_OVER)

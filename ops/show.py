@@ -23,8 +23,9 @@ from schemas.finding import Finding
 
 
 def as_json(document: object) -> None:
-    """One JSON document on one line."""
+    """One JSON document on one line, at once also where stdout is a pipe."""
     sys.stdout.write(orjson.dumps(document).decode() + "\n")
+    sys.stdout.flush()
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:

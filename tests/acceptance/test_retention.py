@@ -149,7 +149,7 @@ def test_a_slot_on_its_way_to_being_lost(
             refused = flow.start("run")
             assert refused.wait() == OPERATOR
             assert "drop SOURCE --log --yes" in refused.said
-            assert "lists it as extra" in refused.said
+            assert "deletes in the targets" in refused.said
 
 
 def test_a_slot_that_is_idle_for_too_long(
