@@ -18,7 +18,18 @@ from time import perf_counter
 from types import FrameType
 from typing import Any
 
-from bench import applies, captures, end_to_end, giant, latency, logs, snapshots, sources
+from bench import (
+    applies,
+    captures,
+    end_to_end,
+    giant,
+    latency,
+    logs,
+    snapshot_resume,
+    snapshots,
+    source_impact,
+    sources,
+)
 from bench.measure import Figure
 from bench.report import store
 from schemas import native
@@ -35,6 +46,8 @@ BENCHES: dict[str, tuple[Bench, int]] = {
     "capture-tables": (captures.tables, captures.ROWS),
     "snapshot-mysql": (snapshots.mysql, snapshots.ROWS),
     "snapshot-postgres": (snapshots.postgres, snapshots.ROWS),
+    "snapshot-resume": (snapshot_resume.snapshot_resume, snapshot_resume.ROWS),
+    "source-impact": (source_impact.source_impact, source_impact.ROWS),
     "source-mysql": (sources.mysql, sources.ROWS),
     "source-mariadb": (sources.mariadb, sources.ROWS),
     "source-postgres": (sources.postgres, sources.ROWS),
