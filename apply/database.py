@@ -6,8 +6,9 @@ After any error the connection is thrown away, and with it every staging table a
 call starts from what is durable.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import time_ns
 from typing import Any
 
@@ -15,6 +16,8 @@ import sqlalchemy as sa
 
 from apply import read_back
 from apply.beats import newest, removal
+from apply.mark import is_marked, mark, unmark
+from apply.merge import merge
 from apply.own import CHECKPOINT, METADATA, STREAM, SWEEP, TABLES, WAITING, described
 from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
@@ -35,6 +38,9 @@ from schemas.finding import Finding
 from schemas.kinds import Kind
 from schemas.table import Table
 
+Writes = Callable[[Transaction, Batch, set[str], Sweeps], int]
+"""What writes a batch into an open transaction (apply/write.py, apply/merge.py)."""
+
 
 class DatabaseTarget:
     """Implements apply.target.Target over a server; PostgresTarget, MySQLTarget and SqliteTarget
@@ -50,6 +56,7 @@ class DatabaseTarget:
         self._statements: dict[int, Statements] = {}
         self._waiting: set[str] = set()
         self._sweeping: dict[str, str] = {}
+        self._rebuilds = False
 
     # Preparing.
 
@@ -114,7 +121,33 @@ class DatabaseTarget:
             ).one_or_none()
             if row is None:
                 raise self._unprepared()
+            if not self._rebuilds and is_marked(connection, self._source):
+                raise Operator(
+                    f"found a rebuild of target {self.name} that is under way, or was not ended",
+                    hint=f"run: headwater rebuild {self.name}, which ends it",
+                )
             return None if row[0] is None else Offset(row[0])
+
+    def rebuild(self, start: Offset | None) -> None:
+        self._rebuilds = True
+        with self._connected() as connection:
+            mark(connection, self._source, start)
+            connection.commit()
+
+    def rebuilt(self) -> None:
+        with self._connected() as connection:
+            unmark(connection, self._source)
+            connection.commit()
+        self._rebuilds = False
+
+    def is_rebuilding(self) -> bool:
+        with self._connected() as connection:
+            return is_marked(connection, self._source)
+
+    def filled(self, tables: Sequence[Table]) -> list[str]:
+        with self._connected() as connection:
+            catalog = Catalog(self._server, connection, self._placement)
+            return [t.full_name for t in tables if catalog.holds_rows(t)]
 
     def applied(self) -> Applied | None:
         with self._connected() as connection:
@@ -149,13 +182,19 @@ class DatabaseTarget:
     # Applying.
 
     def apply(self, batch: Batch, *, expect: Offset | None) -> int:
+        return self._planning(batch, expect, write)
+
+    def merge(self, batch: Batch, tables: Collection[str], *, expect: Offset | None) -> int:
+        return self._planning(batch, expect, partial(merge, tables=tables))
+
+    def _planning(self, batch: Batch, expect: Offset | None, writes: Writes) -> int:
         try:
-            return self._apply(batch, expect)
+            return self._apply(batch, expect, writes)
         except Unplanned:
             self._prepare_unseen(batch)
-            return self._apply(batch, expect)
+            return self._apply(batch, expect, writes)
 
-    def _apply(self, batch: Batch, expect: Offset | None) -> int:
+    def _apply(self, batch: Batch, expect: Offset | None, writes: Writes) -> int:
         with self._connected() as connection:
             self._move_checkpoint(connection, batch, expect)
             plans = self._planned(connection)
@@ -163,7 +202,7 @@ class DatabaseTarget:
             transaction = Transaction(self._session, plans, self._statements, self._source, batch)
             reach("before-target-write")
             sweeps = Sweeps(transaction, self._source, self._sweeping)
-            written = write(transaction, batch, self._waiting, sweeps)
+            written = writes(transaction, batch, self._waiting, sweeps)
             reach("after-target-write")
             reach("before-target-commit")
             connection.commit()

@@ -27,17 +27,23 @@ def apply(
     *,
     follow: bool = True,
     seen: Seen = lambda batch, rows: None,
+    last: int | None = None,
 ) -> None:
-    """Apply the log's batches until its end (`follow=False`) or until an error or the supervisor
-    ends it.
+    """Apply the log's batches until its end (`follow=False`), until the batch `last`, or until an
+    error or the supervisor ends it.
     """
     until, is_done = None, False
     while not is_done:
-        until, is_done = _apply(log, target, until, follow, seen)
+        until, is_done = _apply(log, target, until, follow, seen, last)
 
 
 def _apply(
-    log: Log, target: Target, until: Offset | None, follow: bool, seen: Seen
+    log: Log,
+    target: Target,
+    until: Offset | None,
+    follow: bool,
+    seen: Seen,
+    last: int | None,
 ) -> tuple[Offset | None, bool]:
     """Apply batches that wait together, or up to `until` one at a time: then what comes before a
     fault is applied, and nothing with it.
@@ -45,13 +51,12 @@ def _apply(
     Gives where several that were applied as one and cannot be end (None: `until` was passed), and
     whether the log's end was reached.
     """
-    at, waiting, last, passed = target.checkpoint(), None, monotonic(), False
-    for batch in log.read(
-        at, follow=follow, together=TOGETHER if until is None else 0, target=target.name
-    ):
+    at, waiting, wrote_at, passed = target.checkpoint(), None, monotonic(), False
+    together = TOGETHER if until is None else 0
+    for batch in log.read(at, follow=follow, together=together, target=target.name, until=last):
         waiting = batch or waiting
         passed = passed or (batch is not None and batch.offset == until)
-        if waiting is None or (waiting.is_empty and monotonic() - last < EMPTY_EVERY_S):
+        if waiting is None or (waiting.is_empty and monotonic() - wrote_at < EMPTY_EVERY_S):
             seen(None, 0)
             continue
         try:
@@ -61,7 +66,7 @@ def _apply(
                 raise
             return waiting.offset, False
         seen(waiting, written)
-        at, waiting, last = waiting.offset, None, monotonic()
+        at, waiting, wrote_at = waiting.offset, None, monotonic()
         if passed:
             return None, False
     if waiting is not None:

@@ -109,6 +109,15 @@ class Catalog:
             c for n, k in self._references[schema] if n == name for c in k["constrained_columns"]
         }
 
+    def holds_rows(self, table: Table) -> bool:
+        """Whether the source's table has rows here: those with an identity."""
+        target = self.table(self.place(table.full_name))
+        if target is None or not set(table.identity) <= set(target.c.keys()):
+            return False
+        row = sa.select(sa.literal(1)).select_from(target)
+        row = row.where(*(target.c[n].is_not(None) for n in table.identity))
+        return self._connection.scalar(row.limit(1)) is not None
+
     def _reflect(self, schema: str, name: str) -> sa.Table | None:
         # MySQL answers a question for a longer name with an error.
         if schema not in self.schemas or len(name) > LONGEST_NAME:

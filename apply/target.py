@@ -1,6 +1,6 @@
 """The seam to a target: rows and their place in the log, stored in one target transaction."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
@@ -61,7 +61,7 @@ class Target(Protocol):
 
     def checkpoint(self) -> Offset | None:
         """Where the target stands; None before the first batch. Raises Operator when never
-        prepared.
+        prepared, or when a rebuild was not ended.
         """
         ...
 
@@ -73,6 +73,30 @@ class Target(Protocol):
         Transient when the transaction may succeed from the (re-read) checkpoint, Poison for a
         change that cannot be applied. Tables whose description was not seen yet are prepared first.
         """
+        ...
+
+    def merge(self, batch: Batch, tables: Collection[str], *, expect: Offset | None) -> int:
+        """Like `apply`, of a batch that holds every row of `tables`: rows that came from the source
+        and are not in it are deleted, and what is right already is not touched.
+        """
+        ...
+
+    def rebuild(self, start: Offset | None) -> None:
+        """Mark that a rebuild is under way, durably, and begin it at `start` where the target has
+        no checkpoint: until `rebuilt`, every other object's `checkpoint` raises Operator.
+        """
+        ...
+
+    def rebuilt(self) -> None:
+        """The rebuild is done; idempotent."""
+        ...
+
+    def is_rebuilding(self) -> bool:
+        """Whether a rebuild was begun and not ended."""
+        ...
+
+    def filled(self, tables: Sequence[Table]) -> list[str]:
+        """Full names of those tables that are there and hold rows with an identity."""
         ...
 
     def applied(self) -> Applied | None:

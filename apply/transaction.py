@@ -67,7 +67,7 @@ class Transaction:
     ) -> None:
         self.session, self.server, self.connection = session, session.server, session.connection
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
-        self._plans, self._statements, self._source = plans, statements, source
+        self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
 
     def plan(self, name: str, fingerprint: str | None = None) -> Plan:
@@ -85,7 +85,7 @@ class Transaction:
     def sql(self, plan: Plan) -> Statements:
         """The plan's statements."""
         if plan.number not in self._statements:
-            self._statements[plan.number] = Statements(plan, self.server, self._source)
+            self._statements[plan.number] = Statements(plan, self.server, self.source)
         return self._statements[plan.number]
 
     def run(self, statement: Any, **values: Any) -> int:

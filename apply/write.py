@@ -49,8 +49,17 @@ def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Swe
 class Writing:
     """The blocks of one batch on their way into the target."""
 
-    def __init__(self, transaction: Transaction, waiting: set[str], sweeps: Sweeps) -> None:
+    def __init__(
+        self,
+        transaction: Transaction,
+        waiting: set[str],
+        sweeps: Sweeps,
+        *,
+        learns: bool = True,
+    ) -> None:
+        """learns: the rows' facts are not taken in yet."""
         self._in, self._waiting, self._sweeps = transaction, waiting, sweeps
+        self._learns = learns
         self._keyed: dict[str, Plan] = {}
         self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
 
@@ -93,7 +102,7 @@ class Writing:
         if plan.name in self._waiting:
             names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
             self._in.identities.forget(plan, names)
-        if not self._in.batch.seeds:
+        if self._learns and not self._in.batch.seeds:
             self._learn(plan, rows)
         folded = fold(rows)
         if folded.upserts:

@@ -111,7 +111,7 @@ def resume(
         raise LogTruncated(
             f"found that the log no longer holds what follows the checkpoint, batch "
             f"{checkpoint.batch}",
-            hint="rebuild the target, and keep the log longer than a target may be paused",
+            hint="headwater rebuild TARGET --on-top, and keep the log longer than it pauses",
         )
     here = End(checkpoint.epoch, checkpoint.batch, checkpoint.position)
     if checkpoint.offset >= oldest:

@@ -61,6 +61,15 @@ class _Held:
         return links
 
 
+def up_to(links: Iterator[Link | None], until: int | None) -> Iterator[Link | None]:
+    """The links to the batch `until` (None: all of them)."""
+    for link in links:
+        if until is None or link is None or link.record.batch <= until:
+            yield link
+        if until is not None and link is not None and link.record.batch >= until:
+            return
+
+
 def batches(
     links: Iterator[Link | None],
     together: int,

@@ -11,16 +11,19 @@ from types import MappingProxyType
 
 from schemas.change import Batch, Offset, Piece, Position, Rows
 from schemas.errors import Misconfigured, Operator
+from schemas.table import Table
 from transport.asked import Asked
 from transport.chain import Chain, before, resume
 from transport.chain import follow as follow_entry
-from transport.joined import Fetch, Link, batches
+from transport.history import History
+from transport.joined import Fetch, Link, batches, up_to
 from transport.kafka_commits import Commits
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_options import Options, Value
 from transport.kafka_producer import RowProducer
 from transport.kafka_rows import RowReader
 from transport.kafka_runs import Runs
+from transport.kafka_scan import Scan
 from transport.kafka_topics import Names, Topics, Wanted
 from transport.kafka_writer import Writer, replaced
 from transport.log import Kept, Opened
@@ -113,10 +116,12 @@ class KafkaLog:
         follow: bool = True,
         together: int = 0,
         target: str | None = None,
+        until: int | None = None,
     ) -> Iterator[Batch | None]:
         commits = self._commits()
         try:
-            yield from batches(self._links(commits, after, follow), together, self._fetch, target)
+            links = up_to(self._links(commits, after, follow), until)
+            yield from batches(links, together, self._fetch, target)
         finally:
             commits.close()
 
@@ -193,6 +198,54 @@ class KafkaLog:
             return loaded[0].read()
 
         return fetch
+
+    def described(self) -> list[Table]:
+        return self._descriptions.tables() if self._topics().holds(self._names.schemas) else []
+
+    def history(self, target: str, until: int | None = None) -> History:
+        span = self.span()
+        history = History(target=target, begin=span[0] if span else None)
+        tables = {self._names.topic(table): table.full_name for table in self.described()}
+        history.compacted = frozenset(tables[t] for t in self._topics().cleaning(tables))
+        commits = self._commits()
+        try:
+            oldest = {place: commits.held(*place)[0] for place in commits.partitions(tables)}
+            for link in up_to(self._links(commits, history.begin, False), until):
+                if link is not None:
+                    lost = {
+                        tables[topic]
+                        for topic, parts in link.record.spans.items()
+                        for partition, span in parts.items()
+                        if topic in tables and span.first < oldest.get((topic, partition), 1 << 63)
+                    }
+                    history.take(link.record, link.offset, lost)
+        finally:
+            commits.close()
+        return history
+
+    def scan(self, first: Mapping[str, int], until: int) -> Iterator[Rows]:
+        topics = {
+            self._names.topic(table): table
+            for table in self.described()
+            if table.full_name in first
+        }
+        commits = self._commits()
+        try:
+            scan = Scan(
+                {t: (table, first[table.full_name]) for t, table in topics.items()},
+                until,
+                self._topics().cleaning(topics),
+                commits,
+                self._descriptions,
+            )
+            # Before the walk: what is committed by then, and held before these ends, is in it.
+            scan.note_ends()
+            for link in self._links(commits, None, False):
+                if link is not None:
+                    scan.expect(link.record)
+            yield from scan.rows(self._options, self._names.source)
+        finally:
+            commits.close()
 
     def span(self) -> tuple[Offset, Offset] | None:
         incarnation = self._topics().incarnation()

@@ -56,7 +56,7 @@ def failure(error: KafkaError, doing: str) -> Exception | None:
     if error.code() == KafkaError._AUTO_OFFSET_RESET:
         return LogTruncated(
             f"found that the log no longer holds what comes next (to {doing})",
-            hint="rebuild the target, and keep the log longer than a target may be paused",
+            hint="headwater rebuild TARGET --on-top, and keep the log longer than it pauses",
         )
     mapped = translated(error, doing)
     # It reconnects for ever; whoever waits too long for an answer gives up (see Commits.bounds).

@@ -46,6 +46,11 @@ class Descriptions:
             )
         return self._tables[fingerprint]
 
+    def tables(self) -> list[Table]:
+        """Every description, in the order in which the log got them."""
+        self._ensure_read()
+        return list(self._tables.values())
+
     def topics(self) -> list[str]:
         """The topics of every table that was ever described."""
         self._ensure_read()

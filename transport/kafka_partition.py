@@ -145,5 +145,5 @@ def lost(topic: str, partition: int, rows: int) -> LogTruncated:
     count = f"{rows} rows" if rows else "rows"
     return LogTruncated(
         f"found {count} of a committed batch gone from {topic}, partition {partition}",
-        hint="rebuild the target, and keep the log longer than a target may be paused",
+        hint="headwater rebuild TARGET --on-top, and keep the log longer than it pauses",
     )

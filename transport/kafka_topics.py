@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple
 
 import kafka.errors as admin_errors
 from confluent_kafka import KafkaError, KafkaException
@@ -58,6 +58,15 @@ class Wanted:
             # acks=all means all that are in sync: one alone must not count where there are more.
             "min.insync.replicas": "2" if self.replication > 2 else "1",
         }
+
+
+class Cleaning(NamedTuple):
+    """How a topic is compacted: a row stands at least `lag_ms` before a newer one of its key may
+    remove it, a tombstone at least `tombstones_ms` after it did so.
+    """
+
+    lag_ms: int
+    tombstones_ms: int
 
 
 class Names:
@@ -204,6 +213,25 @@ class Topics:
         self._inspect(set(topics), settings)
         self._ready.update(topics)
 
+    def cleaning(self, topics: Iterable[str]) -> dict[str, Cleaning]:
+        """Of those topics that are compacted: how."""
+        there = sorted(self._describe(topics))
+        resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in there]
+        found = self._call(
+            "read the topics' settings",
+            self._admin.describe_configs,
+            resources,
+            config_filter="all",
+        )
+        return {
+            topic: Cleaning(
+                int(config["min.compaction.lag.ms"]["value"]),
+                int(config["delete.retention.ms"]["value"]),
+            )
+            for topic, config in found["topic"].items()
+            if "compact" in config["cleanup.policy"]["value"]
+        }
+
     def _inspect(self, topics: set[str], settings: Mapping[str, str]) -> None:
         commits = self._describe(topics).get(self._names.commits)
         if commits is not None and len(commits["partitions"]) != 1:
@@ -211,11 +239,15 @@ class Topics:
                 f"found {len(commits['partitions'])} partitions in {self._names.commits}, not one",
                 hint="drop the log and let Headwater create its topics",
             )
+        own = (self._names.commits, self._names.identities)
         for topic, config in self._settings(topics).items():
             short = [
                 f"{name}={asked}"
                 for name, asked in settings.items()
-                if name in config and _falls_short(name, config[name]["value"], asked)
+                if name in config
+                and _falls_short(name, config[name]["value"], asked)
+                # A table's topic may be compacted (docs/operating-kafka.md).
+                and not (config[name]["value"] == "compact" and topic not in own)
             ]
             if short:
                 raise Operator(

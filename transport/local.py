@@ -5,7 +5,7 @@ Invariant: a commit record is added after its batch's rows are held, in a transa
 and only while no newer epoch is in the log.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import monotonic
 from uuid import uuid4
@@ -13,11 +13,13 @@ from uuid import uuid4
 from schemas.change import Batch, Commit, Offset, Piece, Position, Rows, Stamp, Truncate
 from schemas.errors import Fenced, LogReplaced, LogTruncated
 from schemas.faults import reach
+from schemas.table import Table
 from transport.asked import Asked, Requests, unread_after
 from transport.batch import PLACE_BITS, pieces
 from transport.chain import Chain, before, resume, trusted_start
 from transport.chain import follow as link
-from transport.joined import Fetch, Link, batches
+from transport.history import History
+from transport.joined import Fetch, Link, batches, up_to
 from transport.log import Kept, Opened
 from transport.record import Checkpoint, Claim, Entry, Record, Request, Span, Spans
 from transport.store import TOPIC, Store, span_of
@@ -181,8 +183,30 @@ class LocalLog:
         follow: bool = True,
         together: int = 0,
         target: str | None = None,
+        until: int | None = None,
     ) -> Iterator[Batch | None]:
-        return batches(self._links(after, follow), together, self._fetch, target)
+        return batches(up_to(self._links(after, follow), until), together, self._fetch, target)
+
+    def described(self) -> list[Table]:
+        return self._store.described()
+
+    def history(self, target: str, until: int | None = None) -> History:
+        first = self._first()
+        history = History(target=target, begin=first.dumps() if first else None)
+        for taken in up_to(self._links(history.begin, False), until):
+            if taken is not None:
+                history.take(taken.record, taken.offset)
+        return history
+
+    def scan(self, first: Mapping[str, int], until: int) -> Iterator[Rows]:
+        start = self._first()
+        for taken in up_to(self._links(start.dumps() if start else None, False), until):
+            batch = taken.record.batch if taken else 0
+            if taken is None or batch < min(first.values(), default=0):
+                continue
+            for rows in _numbered(self._fetch([taken.record])(), batch << PLACE_BITS):
+                if "s" not in rows.ops and first.get(rows.table.full_name, until + 1) <= batch:
+                    yield rows
 
     def _links(self, after: Offset | None, follow: bool) -> Iterator[Link | None]:
         start = None if after is None else Checkpoint.loads(after)
@@ -277,7 +301,7 @@ class LocalLog:
         if page and page[0][0] != after + 1:
             raise LogTruncated(
                 f"found that the log begins at entry {page[0][0]}, beyond {after + 1}, the next",
-                hint="rebuild the target, and keep the log longer than a target may be paused",
+                hint="headwater rebuild TARGET --on-top, and keep the log longer than it pauses",
             )
         return page
 

@@ -2,11 +2,13 @@
 implementation.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple, Protocol
 
-from schemas.change import Batch, Offset, Piece, Position, Progress, Stamp
+from schemas.change import Batch, Offset, Piece, Position, Progress, Rows, Stamp
+from schemas.table import Table
 from transport.asked import Asked
+from transport.history import History
 from transport.record import Request
 
 
@@ -83,6 +85,7 @@ class Log(Protocol):
         follow: bool = True,
         together: int = 0,
         target: str | None = None,
+        until: int | None = None,
     ) -> Iterator[Batch | None]:
         """Give the accepted batches after `after` (None: from the oldest trusted record), whole, in
         order.
@@ -92,6 +95,7 @@ class Log(Protocol):
 
         together: batches that wait already may come as one of up to so many rows, as if the capture
         had cut it so; but never with one that has seeds or truncates.
+        until: end after the batch of this number.
         None is given about once a second while there is nothing new; without `follow` the iterator
         ends there instead. Raises LogReplaced when `after` is of another log, LogTruncated when it
         is no longer retained or a batch is not whole, Operator at a rebase link.
@@ -108,6 +112,26 @@ class Log(Protocol):
         """What is still held, also of what a reader at `after` needs (None: one that begins).
 
         Raises as `read` does where that is held no more.
+        """
+        ...
+
+    def described(self) -> list[Table]:
+        """Every description that the log holds, in the order in which it got them."""
+        ...
+
+    def history(self, target: str, until: int | None = None) -> History:
+        """What the accepted records say that the log holds for this target, up to the batch `until`
+        (None: its end).
+        """
+        ...
+
+    def scan(self, first: Mapping[str, int], until: int) -> Iterator[Rows]:
+        """The rows of each table of `first` from that batch on, up to the batch `until`, in any
+        order; seeds are left out. Ordinals have the batch's number above PLACE_BITS.
+
+        Where the log keeps only the newest row of each key (History.compacted): at least that one;
+        a tombstone is a "d" without a value, and op "?" says that a row which does not count may
+        have taken the place of the key's newest. Raises LogTruncated when a row is missing.
         """
         ...
 

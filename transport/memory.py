@@ -8,6 +8,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from schemas.change import Rows
+from schemas.table import Table
 from transport.local import LocalLog
 from transport.record import Entry, loads
 from transport.store import span_of
@@ -62,6 +63,11 @@ class MemoryStream:
         with self._changed:
             held = [self._rows.get(number) for number in range(first, last + 1)]
         return iter([rows for e, r, rows in filter(None, held) if (e, r) == (epoch, run)])
+
+    def described(self) -> list[Table]:
+        with self._changed:
+            tables = [rows.table for _, _, rows in self._rows.values()]
+        return list({table.fingerprint: table for table in tables}.values())
 
     def delete_orphans(self) -> None:
         with self._changed:

@@ -141,6 +141,10 @@ class SqliteStream:
                 _, _, _, table, partial, *packed = page.pop()
                 yield unpack(self._table(table), packed, partial=bool(partial))
 
+    def described(self) -> list[Table]:
+        found = self._all(f"SELECT description FROM {self._t} ORDER BY id")
+        return [Table.loads(text) for (text,) in found]
+
     def delete_orphans(self) -> None:
         ((newest,),) = self._all(
             f"SELECT coalesce(max(last), 0) FROM {self._e} WHERE last IS NOT NULL"

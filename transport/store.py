@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Protocol
 
 from schemas.change import Rows
+from schemas.table import Table
 from transport.record import Entry, Record, Span
 
 TOPIC = "rows"
@@ -49,6 +50,10 @@ class Store(Protocol):
 
     def rows(self, epoch: int, run: int, first: int, last: int) -> Iterator[Rows]:
         """The runs of rows of (epoch, run) in this stretch, in order, by short reads."""
+        ...
+
+    def described(self) -> list[Table]:
+        """Every description, in the order in which they came."""
         ...
 
     def delete_orphans(self) -> None:

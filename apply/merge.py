@@ -1,0 +1,215 @@
+"""Make a batch's rows the only ones of their tables, in one open target transaction (adr/0012).
+
+All rows are staged beside the tables and compared there, by the server: what is missing or differs
+is written as any change is, what the batch does not have is deleted, and what is right is not
+touched. Rows without an identity are the target's own and stay.
+"""
+
+from array import array
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import types as t
+
+from apply.fold import fold
+from apply.identity import facts
+from apply.own import WAITING
+from apply.plan import HOLD, ORDINAL, SET, Plan
+from apply.server import Cause, Server
+from apply.sql import Statements
+from apply.staging import staged
+from apply.sweep import Sweeps
+from apply.transaction import ALL, Job, Transaction
+from apply.write import Writing
+from schemas.change import Batch, Rows
+from schemas.errors import Poison
+
+NUMBERS = 10_000
+"""Added to a plan's number: a shadow's staging table is not the one that writing uses."""
+PLAIN = (t.Integer, t.Boolean, t.Uuid, t.Date)
+"""Types whose values PostgreSQL calls equal only where they are the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shadow:
+    """One description's rows, staged; `newest` is the plan of its table's newest description."""
+
+    plan: Plan
+    sql: Statements
+
+
+def merge(
+    transaction: Transaction,
+    batch: Batch,
+    waiting: set[str],
+    sweeps: Sweeps,
+    tables: Collection[str],
+) -> int:
+    """Make the batch's rows the only ones of `tables` that came from the source; the number of
+    rows written. Raises Unplanned for a description without a plan.
+    """
+    plans = sorted((transaction.plan(name) for name in tables), key=lambda plan: plan.rank)
+    merging = _Merging(transaction, plans)
+    merging.stage(batch)
+    different = merging.different()
+    merging.let_wait_no_more(tables)
+    merging.delete_extra(is_last=False)
+    writing = Writing(transaction, waiting, sweeps, learns=False)
+    for block in batch.blocks():
+        found = [rows for rows in map(_Among(different), block) if len(rows)]
+        if found:
+            writing.block(found)
+    writing.finish()
+    merging.delete_extra(is_last=True)
+    return transaction.written
+
+
+class _Among:
+    """Picks the rows whose ordinals are in a sorted array, as changes."""
+
+    def __init__(self, ordinals: Sequence[int]) -> None:
+        self._ordinals = ordinals
+
+    def __call__(self, rows: Rows) -> Rows:
+        low = bisect_left(self._ordinals, rows.ordinals[0])
+        high = bisect_left(self._ordinals, rows.ordinals[-1] + 1)
+        wanted = set(self._ordinals[low:high])
+        at = [i for i, ordinal in enumerate(rows.ordinals) if ordinal in wanted]
+        return replace(
+            rows,
+            ops=["u"] * len(at),
+            ordinals=[rows.ordinals[i] for i in at],
+            keys=[rows.keys[i] for i in at],
+            values=[rows.values[i] for i in at],
+        )
+
+
+class _Merging:
+    def __init__(self, transaction: Transaction, plans: Sequence[Plan]) -> None:
+        self._in, self._plans = transaction, plans
+        self._shadows: dict[str, _Shadow] = {}
+
+    def stage(self, batch: Batch) -> None:
+        """Stage all rows, take in their facts, and resolve their references."""
+        for block in batch.blocks():
+            for rows in block:
+                plan = self._in.plan(rows.table.full_name, rows.table.fingerprint)
+                shadow = self._shadow(plan)
+                job = Job(
+                    plan=shadow.plan, sql=shadow.sql, rows=rows, folded=fold(rows), deletes=[]
+                )
+                self._in.put(job, shadow.plan.stage, job.folded.upserts, staged(self._in, job))
+                if plan.is_tracked:
+                    key = plan.source.primary_key[0]
+                    self._in.identities.learn(plan.name, list(facts(rows, key, plan.identity[0])))
+        for shadow in self._shadows.values():
+            self._in.server.analyze(self._in.connection, shadow.plan.stage)
+            for link in shadow.plan.translated.values():
+                for statement in shadow.sql.resolve(link, batch.batch, as_of_end=True):
+                    self._in.run(statement)
+
+    def _shadow(self, plan: Plan) -> _Shadow:
+        fingerprint = plan.source.fingerprint
+        if fingerprint not in self._shadows:
+            twin = replace(plan, number=plan.number + NUMBERS, sets=[])
+            self._in.session.ready(twin.stage)
+            self._shadows[fingerprint] = _Shadow(twin, self._in.sql(twin))
+        return self._shadows[fingerprint]
+
+    def different(self) -> Sequence[int]:
+        """The ordinals of the rows that the target lacks or has otherwise, ascending."""
+        found = array("q")
+        for shadow in self._shadows.values():
+            for number in range(len(shadow.plan.sets)):
+                found.extend(self._in.ordinals(_different(self._in.server, shadow.plan, number)))
+        return array("q", sorted(found))
+
+    def let_wait_no_more(self, tables: Collection[str]) -> None:
+        """References that wait do so by their newest rows, which are all written or right."""
+        names = WAITING.c.table_name.in_(list(tables))
+        self._in.run(sa.delete(WAITING).where(WAITING.c.source == self._in.source, names))
+
+    def delete_extra(self, *, is_last: bool) -> None:
+        """Delete the rows that the batch does not have, children first; what other rows still
+        reference only when all those are written (`is_last`).
+        """
+        for plan in self._plans:
+            self._in.session.ready(plan.keys)
+            self._in.run(_extra(plan, self._in.server, self._of(plan)))
+            for link in plan.links:
+                if link.late:
+                    self._in.run(self._in.sql(plan).unlink(link.column))
+        for plan in reversed(self._plans):
+            sql = self._in.sql(plan)
+            if plan.references and not is_last:
+                self._in.run(sql.hold_referenced())
+            try:
+                self._in.written += self._in.run(sql.delete(), **ALL)
+            except sa.exc.DBAPIError as error:
+                if self._in.server.cause(error) is not Cause.FOREIGN:
+                    raise
+                raise Poison(
+                    f"cannot delete rows of {plan.name} that the log does not have: rows of the "
+                    "target still reference them",
+                    hint="rows that only the target has reference them: move or delete those",
+                ) from error
+
+    def _of(self, plan: Plan) -> Iterator[Plan]:
+        return (s.plan for s in self._shadows.values() if s.plan.name == plan.name)
+
+
+def _match(server: Server, target: sa.Table, staged: sa.Table, plan: Plan) -> Any:
+    return sa.and_(*(server.exactly(target.c[n], staged.c[n]) for n in plan.identity))
+
+
+def _different(server: Server, plan: Plan, number: int) -> sa.Select[Any]:
+    """Ordinals of the staged rows of one column set that the target lacks or has otherwise."""
+    s, target = plan.stage, plan.target
+    tests: list[Any] = [target.c[plan.identity[0]].is_(None)]
+    for taken in plan.taken:
+        if taken.name in plan.identity or taken.name not in plan.sets[number]:
+            continue
+        tests.append(_differs(server, target.c[taken.name], s.c[taken.name]))
+        if link := plan.translated.get(taken.name):
+            tests.append(s.c[link.source_key].is_not(None) & s.c[taken.name].is_(None))
+    of_set = s.c[SET] == number if number else s.c[SET] <= 0
+    return (
+        sa.select(s.c[ORDINAL])
+        .select_from(s.outerjoin(target, _match(server, target, s, plan)))
+        .where(of_set, sa.or_(*tests))
+    )
+
+
+def _differs(server: Server, mine: sa.Column[Any], staged: sa.Column[Any]) -> Any:
+    """Whether two values of one type are not the very same: no collation, no -0 = 0, 1.0 = 1.00."""
+    one: Any = mine
+    other: Any = staged
+    if server.is_sqlite:
+        if isinstance(mine.type, t.String):
+            one, other = sa.collate(mine, "BINARY"), sa.collate(staged, "BINARY")
+    elif server.is_mysql:
+        kind = t.LargeBinary if isinstance(mine.type, t.String) else t.CHAR
+        if isinstance(mine.type, t.String | t.Float):
+            one, other = sa.cast(mine, kind), sa.cast(staged, kind)
+    elif not isinstance(mine.type, PLAIN):
+        one, other = sa.cast(mine, t.Text), sa.cast(staged, t.Text)
+    return one.is_distinct_from(other)
+
+
+def _extra(plan: Plan, server: Server, shadows: Iterator[Plan]) -> sa.Insert:
+    """Stage the identities that came from the source and are in no shadow."""
+    rows: Any = plan.target
+    missing = []
+    for shadow in shadows:
+        staged = shadow.stage
+        rows = rows.outerjoin(staged, _match(server, plan.target, staged, plan))
+        missing.append(staged.c[plan.identity[0]].is_(None))
+    ours = [plan.target.c[n].is_not(None) for n in plan.identity]
+    zero: Any = sa.literal_column("0")
+    found = sa.select(zero, zero, zero, *(plan.target.c[n] for n in plan.identity))
+    return sa.insert(plan.keys).from_select(
+        [ORDINAL, SET, HOLD, *plan.identity], found.select_from(rows).where(*ours, *missing)
+    )

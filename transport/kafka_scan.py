@@ -1,0 +1,212 @@
+"""Every row of some tables from all partitions at once, in no order: what a rebuild by newest rows
+reads.
+
+Not here: which of them is a key's newest (apply/newest.py). Invariant: a row counts if its (epoch,
+run) is an accepted record's. Where nothing is compacted, exactly as many rows come as the records
+count. Where a topic is compacted, the newest row of each key comes, or is known to be doubtful.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from time import monotonic, time
+
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from schemas.change import Rows
+from schemas.codec import op_of, stamp_of, stamped
+from schemas.errors import Operator
+from schemas.table import Table
+from transport.batch import PLACE_BITS
+from transport.kafka_commits import ANSWER_WITHIN_S, Commits, Place, consumer, failure
+from transport.kafka_descriptions import Descriptions
+from transport.kafka_options import Options
+from transport.kafka_partition import Stretch, lost
+from transport.kafka_topics import Cleaning
+from transport.record import Record
+
+FETCH = 10_000
+CLOCKS_MS = 60_000
+"""So much the broker's clock may differ from ours."""
+
+
+@dataclass(slots=True)
+class _Place:
+    """A partition: from where its rows are wanted, to which end, and how many must still come.
+
+    young: what stands from there on has removed nothing by compaction yet. newest: the ordinal of
+    the newest row that came. doubtful: keys of rows that do not count, as far as it is known now,
+    each with the (epoch, run) and the op of its latest.
+    """
+
+    end: int
+    young: int
+    start: int | None = None
+    left: int = 0
+    newest: int = 0
+    doubtful: dict[bytes, tuple[tuple[int, int], str]] = field(default_factory=dict)
+
+
+class Scan:
+    """One reading. `note_ends`, then `expect` of every record from the log's oldest on, then
+    `rows`.
+    """
+
+    def __init__(
+        self,
+        tables: Mapping[str, tuple[Table, int]],
+        until: int,
+        cleaning: Mapping[str, Cleaning],
+        commits: Commits,
+        descriptions: Descriptions,
+    ) -> None:
+        """tables: by topic, a description and the batch from which on rows are wanted."""
+        self._tables, self._until, self._cleaning = tables, until, cleaning
+        self._commits, self._descriptions = commits, descriptions
+        self._places: dict[Place, _Place] = {}
+        self._batches: dict[tuple[int, int], int] = {}
+        self._partial: set[str] = set()
+        self._epoch = 0
+        self._began_at = 0.0
+
+    def note_ends(self) -> None:
+        """Note how far each partition goes."""
+        self._began_at = monotonic()
+        for place in self._commits.partitions(self._tables):
+            end = young = self._commits.held(*place)[1] + 1
+            if cleaning := self._cleaning.get(place[0]):
+                young_ms = int(time() * 1000) - cleaning.lag_ms + CLOCKS_MS
+                (young,) = self._commits.offsets_at(place, [young_ms])
+            self._places[place] = _Place(end, young)
+
+    def expect(self, record: Record) -> None:
+        """The next accepted record: its rows count, and must come where they are wanted."""
+        self._batches[record.epoch, record.run] = record.batch
+        self._epoch = record.epoch
+        if record.batch > self._until:
+            return
+        self._partial.update(record.partial)
+        for topic, parts in record.spans.items():
+            if topic not in self._tables or record.batch < self._tables[topic][1]:
+                continue
+            for partition, span in parts.items():
+                here = self._places[topic, partition]
+                here.start = span.first if here.start is None else min(here.start, span.first)
+                here.left += span.rows
+
+    def rows(self, options: Options, source: str) -> Iterator[Rows]:
+        """The rows, as transport.log.Log.scan says."""
+        open_places = {p: here for p, here in self._places.items() if here.start is not None}
+        settings: dict[str, str | int] = {"enable.partition.eof": True, "fetch.max.bytes": 16 << 20}
+        reader = consumer(options, source, **settings)
+        heard_at = monotonic()
+        try:
+            reader.assign([TopicPartition(*p, here.start or 0) for p, here in open_places.items()])
+            while open_places:
+                messages = reader.consume(FETCH, 1.0)
+                if messages:
+                    heard_at = monotonic()
+                elif monotonic() - heard_at > ANSWER_WITHIN_S:
+                    self._commits.bounds()  # raises what hinders us
+                for (topic, partition), some in groupby(messages, _place):
+                    place = topic or "", partition or 0
+                    yield from self._taken(place, list(some), open_places)
+        finally:
+            reader.close()
+        yield from self._doubts()
+
+    def _taken(
+        self, place: Place, messages: list[Message], left: dict[Place, _Place]
+    ) -> Iterator[Rows]:
+        """What one partition's messages give; takes it out of `left` when it is through."""
+        good = [message for message in messages if message.error() is None]
+        errors = [error for message in messages if (error := message.error()) is not None]
+        is_through = any(error.code() == KafkaError._PARTITION_EOF for error in errors)
+        for error in errors:
+            mapped = failure(error, f"read {place[0]}")
+            if error.code() != KafkaError._PARTITION_EOF and mapped is not None:
+                raise mapped from KafkaException(error)
+        here = left.get(place)
+        if here is None:
+            return
+        if good:
+            stretch = Stretch.of(good)
+            is_through = is_through or stretch.offsets[-1] + 1 >= here.end
+            yield from self._counted(place, here, stretch)
+        if is_through:
+            del left[place]
+            if here.left and place[0] not in self._cleaning:
+                raise lost(*place, here.left)
+
+    def _counted(self, place: Place, here: _Place, rows: Stretch) -> Iterator[Rows]:
+        """The rows that count; the others' keys are noted where that matters."""
+        real = [i for i, value in enumerate(rows.values) if value]
+        if place[0] not in self._cleaning or len(real) == len(rows):
+            rows = rows if len(real) == len(rows) else rows.picked(real)
+            if rows:
+                yield from self._stamped(place, here, rows)
+            return
+        for i, value in enumerate(rows.values):
+            if value:
+                yield from self._stamped(place, here, rows.part(i, i + 1))
+            elif rows.keys[i] not in here.doubtful:
+                # The key is gone from here on: its delete may have been compacted away while we
+                # read, when an older row of it had been read already. After a row that does not
+                # count, a tombstone says nothing.
+                yield self._single(place, "d", here.newest, rows.keys[i])
+
+    def _stamped(self, place: Place, here: _Place, rows: Stretch) -> Iterator[Rows]:
+        """Rows with values, by halves until all of a part are of one batch."""
+        stamp = stamp_of(rows.values[0])
+        found = stamped(rows.values, stamp.epoch, stamp.run)
+        if sum(len(part.at) for part in found) < len(rows):
+            half = len(rows) // 2
+            yield from self._stamped(place, here, rows.part(0, half))
+            yield from self._stamped(place, here, rows.part(half))
+            return
+        batch = self._batches.get((stamp.epoch, stamp.run))
+        if batch is None or batch > self._until:
+            if place[0] in self._cleaning and rows.offsets[0] < here.young:
+                for key, value in zip(rows.keys, rows.values, strict=True):
+                    here.doubtful[key] = (stamp.epoch, stamp.run), op_of(value)
+            return
+        if batch < self._tables[place[0]][1]:
+            return
+        here.left -= len(rows)
+        base = batch << PLACE_BITS
+        for part in found:
+            mine = rows if len(part.at) == len(rows) else rows.picked(part.at)
+            ordinals = [base + ordinal for ordinal in part.ordinals]
+            here.newest = max(here.newest, ordinals[-1])
+            yield Rows(
+                table=self._descriptions.get(part.fingerprint),
+                ops=part.ops,
+                ordinals=ordinals,
+                keys=mine.keys,
+                values=mine.values,
+                partial=part.fingerprint in self._partial,
+            )
+
+    def _doubts(self) -> Iterator[Rows]:
+        """What does not count and may be all that compaction has left of its key."""
+        for place, here in self._places.items():
+            for key, (run, op) in here.doubtful.items():
+                # A row that came after the end, and was new then, has removed none that we want.
+                if not (self._batches.get(run, 0) > self._until and op in "cr"):
+                    yield self._single(place, "?", -1, key)
+        took_ms = (monotonic() - self._began_at) * 1000
+        for topic, cleaning in self._cleaning.items():
+            if took_ms >= cleaning.tombstones_ms:
+                raise Operator(
+                    f"read {topic} for {took_ms / 1000:.0f} s, longer than a tombstone stands there"
+                    f" ({cleaning.tombstones_ms / 1000:.0f} s): deleted rows could have come back",
+                    hint="raise its delete.retention.ms, and run it again",
+                )
+
+    def _single(self, place: Place, op: str, ordinal: int, key: bytes) -> Rows:
+        table = self._tables[place[0]][0]
+        return Rows(table=table, ops=[op], ordinals=[ordinal], keys=[key], values=[b""])
+
+
+def _place(message: Message) -> tuple[str | None, int | None]:
+    return message.topic(), message.partition()
