@@ -7,6 +7,7 @@ delete, or stands before a truncate, has none.
 
 import marshal
 from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
 from tempfile import TemporaryFile
 from typing import IO, Any, NamedTuple
 from weakref import finalize
@@ -23,11 +24,14 @@ HELD_BYTES = 48 << 20
 PARTS = 256
 """Keys are split into so many: one is looked at in memory, a terabyte's would be 4 GB."""
 
-_Columns = tuple[list[str], list[bool], list[int], list[str], list[bytes], list[bytes]]
-"""fingerprints, whether partial, ordinals, ops, keys, values."""
+Kind = tuple[str, bool]
+"""A description's fingerprint, and whether its rows may lack columns."""
+Columns = tuple[list[int], list[str], list[bytes], list[bytes]]
+"""ordinals, ops, keys, values."""
 
 
 class _Frame(NamedTuple):
+    kind: Kind
     at: int
     size_bytes: int
 
@@ -39,7 +43,7 @@ class Newest:
         """floors: by a table's full name, the ordinal up to which its rows are gone."""
         self._floors = floors
         self._tables: dict[str, Table] = {}
-        self._held: dict[str, _Columns] = {}
+        self._held: dict[str, dict[Kind, Columns]] = {}
         self._bytes = 0
         self._file: IO[bytes] | None = None
         self._frames: dict[tuple[str, int], list[_Frame]] = {}
@@ -53,10 +57,9 @@ class Newest:
         """Take rows in."""
         table = rows.table
         self._tables.setdefault(table.fingerprint, table)
-        held = self._held.setdefault(table.full_name, ([], [], [], [], [], []))
-        _extend(held, rows.ordinals, rows.ops, rows.keys, rows.values)
-        held[0].extend([table.fingerprint] * len(rows))
-        held[1].extend([rows.partial] * len(rows))
+        kinds = self._held.setdefault(table.full_name, {})
+        held = kinds.setdefault((table.fingerprint, rows.partial), ([], [], [], []))
+        _extend(held, (rows.ordinals, rows.ops, rows.keys, rows.values))
         self._bytes += rows.size_bytes
         if self._bytes > HELD_BYTES:
             self._spill()
@@ -65,16 +68,17 @@ class Newest:
         if self._file is None:
             self._file = file = TemporaryFile(prefix="headwater-newest-")  # noqa: SIM115
             finalize(self, file.close)
-        for name, columns in self._held.items():
-            by_part: list[list[int]] = [[] for _ in range(PARTS)]
-            for i, key in enumerate(columns[4]):
-                by_part[hash(key) % PARTS].append(i)
-            for part, at in enumerate(by_part):
-                if at:
-                    data = marshal.dumps([[column[i] for i in at] for column in columns])
-                    frame = _Frame(self._file.tell(), len(data))
-                    self._frames.setdefault((name, part), []).append(frame)
-                    self._file.write(data)
+        for name, kinds in self._held.items():
+            for kind, columns in kinds.items():
+                by_part: list[list[int]] = [[] for _ in range(PARTS)]
+                for i, key in enumerate(columns[2]):
+                    by_part[hash(key) % PARTS].append(i)
+                for part, at in enumerate(by_part):
+                    if at:
+                        data = marshal.dumps(_picked(columns, at))
+                        frame = _Frame(kind, self._file.tell(), len(data))
+                        self._frames.setdefault((name, part), []).append(frame)
+                        self._file.write(data)
         self._held.clear()
         self._bytes = 0
 
@@ -89,47 +93,56 @@ class Newest:
         the log's. As often as asked. Raises LogTruncated where a key's newest row may be gone.
         """
         if self._file is None:
-            if table in self._held:
-                yield from self._newest(table, self._held[table])
+            yield from self._newest(table, self._held.get(table, {}))
             return
         for part in range(PARTS):
-            columns: _Columns = ([], [], [], [], [], [])
+            kinds: dict[Kind, Columns] = {}
             for frame in self._frames.get((table, part), ()):
                 self._file.seek(frame.at)
-                _extend(columns, *marshal.loads(self._file.read(frame.size_bytes)))
-            if columns[0]:
-                yield from self._newest(table, columns)
+                columns = kinds.setdefault(frame.kind, ([], [], [], []))
+                _extend(columns, marshal.loads(self._file.read(frame.size_bytes)))
+            yield from self._newest(table, kinds)
 
-    def _newest(self, name: str, columns: _Columns) -> Iterator[Rows]:
-        if "?" in columns[3]:
-            columns = _without_doubts(name, columns)
-        if not columns[0]:
+    def _newest(self, name: str, kinds: Mapping[Kind, Columns]) -> Iterator[Rows]:
+        columns: Columns = ([], [], [], [])
+        of: list[Kind] = []
+        for kind, some in kinds.items():
+            _extend(columns, some)
+            of += [kind] * len(some[0])
+        if "?" in columns[1]:
+            _refuse_doubts(name, columns)
+        # A row that does not count has the least ordinal: another one of its key stands after it.
+        at = [i for i, op in enumerate(columns[1]) if op != "?"]
+        at.sort(key=columns[0].__getitem__)
+        if not at:
             return
-        columns = _sorted(columns)
-        fingerprints, are_partial, ordinals, ops, keys, values = columns
+        ordinals, ops, keys, values = columns = _picked(columns, at)
+        of = [of[i] for i in at] if len(kinds) > 1 else of
         floor = self._floors.get(name, -1)
         rows = Rows(
-            table=self._tables[fingerprints[0]],
+            table=self._tables[of[0][0]],
             ops=ops,
             ordinals=ordinals,
             keys=keys,
             values=values,
-            partial=any(are_partial),
+            partial=any(is_partial for _, is_partial in kinds),
         )
         folded = fold(rows)
-        at = [i for i in folded.upserts if ordinals[i] > floor]
-        by_kind: dict[tuple[str, bool], list[int]] = {}
-        for i in at:
-            by_kind.setdefault((fingerprints[i], are_partial[i]), []).append(i)
-        for (fingerprint, is_partial), some in by_kind.items():
+        by_kind: dict[Kind, list[int]] = {}
+        for i in folded.upserts:
+            if ordinals[i] > floor:
+                by_kind.setdefault(of[i], []).append(i)
+        for (fingerprint, is_partial), some_at in by_kind.items():
+            some = _picked(columns, some_at)
+            if folded.merged:
+                images = (folded.merged.get(i) for i in some_at)
+                some[3][:] = map(_image, some[3], images)
             yield Rows(
                 table=self._tables[fingerprint],
-                ops=["r"] * len(some),
-                ordinals=[ordinals[i] for i in some],
-                keys=[keys[i] for i in some],
-                values=[_image(values[i], folded.merged.get(i)) for i in some]
-                if folded.merged
-                else [values[i] for i in some],
+                ops=["r"] * len(some_at),
+                ordinals=some[0],
+                keys=some[2],
+                values=some[3],
                 partial=is_partial,
             )
 
@@ -138,15 +151,9 @@ def _image(value: bytes, merged: dict[str, Any] | None) -> bytes:
     return value if merged is None else orjson.dumps({"after": merged, "op": "r"})
 
 
-def _extend(columns: Sequence[list[Any]], *more: Sequence[Any]) -> None:
-    """Add to the last columns."""
-    for column, values in zip(columns[-len(more) :], more, strict=True):
-        column.extend(values)
-
-
-def _without_doubts(name: str, columns: _Columns) -> _Columns:
-    """Without the rows that do not count; raises LogTruncated for a key that has no other."""
-    ops, keys = columns[3], columns[4]
+def _refuse_doubts(name: str, columns: Columns) -> None:
+    """Raise LogTruncated for a key of which no row counts."""
+    _, ops, keys, _ = columns
     counted = {key for key, op in zip(keys, ops, strict=True) if op != "?"}
     if doubts := len({*keys} - counted):
         raise LogTruncated(
@@ -155,23 +162,15 @@ def _without_doubts(name: str, columns: _Columns) -> _Columns:
             hint="run it again in a minute, when the capture has ended its batch; if that does not "
             f"help: headwater snapshot SOURCE {name}",
         )
-    at = [i for i, op in enumerate(ops) if op != "?"]
-    return _picked(columns, at)
 
 
-def _sorted(columns: _Columns) -> _Columns:
-    """By ordinal; rows with the same one in the order in which they came."""
-    ordinals = columns[2]
-    return _picked(columns, sorted(range(len(ordinals)), key=ordinals.__getitem__))
+def _extend(columns: Sequence[list[Any]], more: Sequence[list[Any]]) -> None:
+    for column, values in zip(columns, more, strict=True):
+        column.extend(values)
 
 
-def _picked(columns: _Columns, at: Sequence[int]) -> _Columns:
-    fingerprints, are_partial, ordinals, ops, keys, values = columns
-    return (
-        [fingerprints[i] for i in at],
-        [are_partial[i] for i in at],
-        [ordinals[i] for i in at],
-        [ops[i] for i in at],
-        [keys[i] for i in at],
-        [values[i] for i in at],
-    )
+def _picked(columns: Columns, at: Sequence[int]) -> Columns:
+    if len(at) == 1:
+        return tuple([column[at[0]]] for column in columns)  # type: ignore[return-value]
+    pick = itemgetter(*at)
+    return tuple(list(pick(column)) for column in columns)  # type: ignore[return-value]

@@ -34,7 +34,8 @@ class _Of(NamedTuple):
 class History:
     """Accepted records of a log, from the oldest that can be read to `record`, the newest taken.
 
-    target: for whom. begin: the place before the oldest. truncates: (table, batch, ordinal). compacted: full names of
+    target: for whom. begin: the place before the oldest. truncates: (table, batch, ordinal).
+    compacted: full names of
     tables of which the log keeps only each key's newest row. rows: by batch, if it has any.
     """
 

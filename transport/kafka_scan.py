@@ -6,15 +6,17 @@ run) is an accepted record's. Where nothing is compacted, exactly as many rows c
 count. Where a topic is compacted, the newest row of each key comes, or is known to be doubtful.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 from time import monotonic, time
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from schemas.change import Rows
-from schemas.codec import op_of, stamp_of, stamped
+from schemas.codec import Stamped, op_of, stamp_of, stamped
 from schemas.errors import Operator
 from schemas.table import Table
 from transport.batch import PLACE_BITS
@@ -108,9 +110,15 @@ class Scan:
                     heard_at = monotonic()
                 elif monotonic() - heard_at > ANSWER_WITHIN_S:
                     self._commits.bounds()  # raises what hinders us
-                for (topic, partition), some in groupby(messages, _place):
+                places = zip(
+                    map(Message.topic, messages), map(Message.partition, messages), strict=True
+                )
+                at = 0
+                for (topic, partition), same in groupby(places):
+                    end = at + len(list(same))
                     place = topic or "", partition or 0
-                    yield from self._taken(place, list(some), open_places)
+                    yield from self._taken(place, messages[at:end], open_places)
+                    at = end
         finally:
             reader.close()
         yield from self._doubts()
@@ -119,8 +127,8 @@ class Scan:
         self, place: Place, messages: list[Message], left: dict[Place, _Place]
     ) -> Iterator[Rows]:
         """What one partition's messages give; takes it out of `left` when it is through."""
-        good = [message for message in messages if message.error() is None]
-        errors = [error for message in messages if (error := message.error()) is not None]
+        errors = [error for error in map(Message.error, messages) if error is not None]
+        good = [m for m in messages if m.error() is None] if errors else messages
         is_through = any(error.code() == KafkaError._PARTITION_EOF for error in errors)
         for error in errors:
             mapped = failure(error, f"read {place[0]}")
@@ -156,19 +164,33 @@ class Scan:
                 yield self._single(place, "d", here.newest, rows.keys[i])
 
     def _stamped(self, place: Place, here: _Place, rows: Stretch) -> Iterator[Rows]:
-        """Rows with values, by halves until all of a part are of one batch."""
-        stamp = stamp_of(rows.values[0])
-        found = stamped(rows.values, stamp.epoch, stamp.run)
-        if sum(len(part.at) for part in found) < len(rows):
-            half = len(rows) // 2
-            yield from self._stamped(place, here, rows.part(0, half))
-            yield from self._stamped(place, here, rows.part(half))
-            return
-        batch = self._batches.get((stamp.epoch, stamp.run))
+        """Rows with values, batch by batch: a partition has a batch's mostly side by side."""
+        at = 0
+        while at < len(rows):
+            run = _run(rows.values[at])
+            others = partial(_is_other, rows.values, run)
+            end = bisect_left(range(len(rows)), True, lo=at, key=others)
+            found = stamped(rows.values[at:end], *run)
+            if sum([len(part.at) for part in found]) < end - at:
+                # Batches that were sent at the same time: up to where another one begins.
+                end = next(i for i in range(at, end) if others(i))
+                found = stamped(rows.values[at:end], *run)
+            yield from self._of_run(place, here, rows.part(at, end), run, found)
+            at = end
+
+    def _of_run(
+        self,
+        place: Place,
+        here: _Place,
+        rows: Stretch,
+        run: tuple[int, int],
+        found: list[Stamped],
+    ) -> Iterator[Rows]:
+        batch = self._batches.get(run)
         if batch is None or batch > self._until:
             if place[0] in self._cleaning and rows.offsets[0] < here.young:
                 for key, value in zip(rows.keys, rows.values, strict=True):
-                    here.doubtful[key] = (stamp.epoch, stamp.run), op_of(value)
+                    here.doubtful[key] = run, op_of(value)
             return
         if batch < self._tables[place[0]][1]:
             return
@@ -208,5 +230,10 @@ class Scan:
         return Rows(table=table, ops=[op], ordinals=[ordinal], keys=[key], values=[b""])
 
 
-def _place(message: Message) -> tuple[str | None, int | None]:
-    return message.topic(), message.partition()
+def _run(value: bytes) -> tuple[int, int]:
+    stamp = stamp_of(value)
+    return stamp.epoch, stamp.run
+
+
+def _is_other(values: list[bytes], run: tuple[int, int], at: int) -> bool:
+    return _run(values[at]) != run

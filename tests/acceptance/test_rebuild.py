@@ -29,10 +29,15 @@ WAYS = {"ordered": (), "latest": ("--latest",)}
 
 @contextmanager
 def at_work(
-    source: Database, target: Database, log: object, folder: Path
+    source: Database, target: Database, log: object, folder: Path, *, full_identity: bool = False
 ) -> Iterator[tuple[Pipeline, Workload, Worker]]:
-    """A pipeline whose first copy is in the log, with a capture at work and no apply yet."""
+    """A pipeline whose first copy is in the log, with a capture at work and no apply yet.
+
+    full_identity: PostgreSQL logs whole rows.
+    """
     create(source)
+    for table_ in TABLES if full_identity else ():
+        source.execute(f"alter table {table_} replica identity full")
     workload = Workload(source, Random(os.environ["HEADWATER_SEED"]))
     workload.fill(60)
     with closing(workload), pipeline(folder, a_name(), source, {"branch": target}, log) as flow:
