@@ -48,5 +48,5 @@ def test_its_commands_do_what_it_says(
             if number == len(blocks) - 1:
                 target.execute("update users set name = 'Eve' where name = 'Ada'")
             said += [run(flow, line) for line in block.splitlines()]
-        assert shown in said[2]
+        assert re.sub(r"\d+", "N", shown) in re.sub(r"\d+", "N", said[2])
         assert target.query("select name from users order by name") == [("Ada",), ("Grace",)]
