@@ -70,14 +70,20 @@ impl ResultEncoder {
 impl ResultEncoder {
     fn take(&mut self, data: &[u8]) -> Res<Option<Vec<u8>>> {
         if self.waiting.is_empty() {
-            return self.packets(data);
+            let (at, end) = self.packets(data)?;
+            self.waiting.extend_from_slice(&data[at..]);
+            return Ok(end);
         }
         let mut joined = std::mem::take(&mut self.waiting);
         joined.extend_from_slice(data);
-        self.packets(&joined)
+        let (at, end) = self.packets(&joined)?;
+        // A long packet comes in many pieces: what waits is not copied with each of them.
+        self.waiting = if at == 0 { joined } else { joined[at..].to_vec() };
+        Ok(end)
     }
 
-    fn packets(&mut self, data: &[u8]) -> Res<Option<Vec<u8>>> {
+    /// Take in whole packets; where the first stands that is not, and what ended the rows.
+    fn packets(&mut self, data: &[u8]) -> Res<(usize, Option<Vec<u8>>)> {
         let mut from = Cursor::new(data, 0);
         while data.len() - from.at >= 4 {
             let start = from.at;
@@ -97,12 +103,12 @@ impl ResultEncoder {
                 continue;
             }
             if matches!(payload, [0xff, ..]) || (size < 9 && matches!(payload, [0xfe, ..])) {
-                return if from.is_at_end() { Ok(Some(payload.to_vec())) } else { Err(LEFT) };
+                let is_last = from.is_at_end();
+                return if is_last { Ok((from.at, Some(payload.to_vec()))) } else { Err(LEFT) };
             }
             self.row(payload)?;
         }
-        self.waiting.extend_from_slice(&data[from.at..]);
-        Ok(None)
+        Ok((from.at, None))
     }
 
     fn row(&mut self, payload: &[u8]) -> Res<()> {
