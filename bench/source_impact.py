@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 
 from bench.connect import until
-from bench.measure import REPETITIONS, Figure, Unmeasured
+from bench.measure import Figure, Unmeasured
 from bench.servers import database
 from tests.faults.pipeline import Pipeline, Worker, pipeline
 from tests.services import postgres
@@ -27,7 +27,8 @@ from tests.services.database import Database
 ROWS = 1_000_000
 """In pgbench_accounts; the copy must not be done before the last turn."""
 MAX_RATE = 5_000
-SECONDS = 20
+SECONDS = 10
+TURNS = 6
 CLIENTS = 2
 ACCOUNTS = 100_000
 """For each unit of pgbench's scale."""
@@ -35,14 +36,14 @@ TABLE = "public.pgbench_accounts"
 
 
 def source_impact(rows: int) -> Iterator[Figure]:
-    if rows < MAX_RATE * SECONDS * (REPETITIONS + 1):
+    if rows < MAX_RATE * SECONDS * (TURNS + 1):
         raise Unmeasured(f"{rows:,} rows are copied before the last turn: ask for more --rows")
     with (
         tempfile.TemporaryDirectory(prefix="headwater-bench-") as folder,
         database("postgres") as source,
     ):
         tool = _Pgbench(source, rows)
-        bare = [tool.tps() for _ in range(REPETITIONS)]
+        bare = [tool.tps() for _ in range(TURNS)]
         name = f"i{secrets.token_hex(4)}"
         with pipeline(Path(folder), name, source, {}, "sqlite") as flow:
             flow.configure(first_copy="none", max_rate=MAX_RATE)
@@ -51,7 +52,7 @@ def source_impact(rows: int) -> Iterator[Figure]:
             copy = flow.start("snapshot", name, TABLE, "--json")
             until(lambda: _copied(copy) > 0, "the copy's first rows")
             alone, beside, copied = [], [], []
-            for _ in range(REPETITIONS):
+            for _ in range(TURNS):
                 flow.run("snapshot", name, "--pause")
                 alone.append(tool.tps())
                 flow.run("snapshot", name, "--resume")

@@ -73,8 +73,8 @@ def test_a_log_that_holds_nothing_more_is_not_level(shop: Pipeline) -> None:
 
 
 def test_it_watches_what_another_process_applies(shop: Pipeline) -> None:
-    shop.run("snapshot", shop.name)
     capture = shop.capture()
+    until(lambda: not shop.is_copying, "the first copy in the log")
     watching = shop.start("catch-up", "branch", "--watch", "--json")
     for found in looked(watching, 3):
         assert (found["level"], found["rows_left"], found["eta_s"]) == (False, 2, None)
