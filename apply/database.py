@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply import read_back
+from apply import read_back, verified
 from apply.beats import newest, removal
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
@@ -22,11 +22,12 @@ from apply.own import CHECKPOINT, METADATA, STREAM, SWEEP, TABLES, WAITING, desc
 from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
+from apply.ranges import TargetRanges
 from apply.server import Cause, Server
 from apply.session import Session
 from apply.sql import Statements
 from apply.sweep import Sweeps
-from apply.target import Applied, Placement
+from apply.target import Applied, Placement, Verified
 from apply.transaction import Transaction, Unplanned
 from apply.write import write
 from schemas.beat import Beat
@@ -36,6 +37,7 @@ from schemas.errors import Fenced, Misconfigured, Operator, Poison, SchemaConfli
 from schemas.faults import reach
 from schemas.finding import Finding
 from schemas.kinds import Kind
+from schemas.ranges import Compared, Ranges
 from schemas.table import Table
 
 Writes = Callable[[Transaction, Batch, set[str], Sweeps], int]
@@ -291,11 +293,25 @@ class DatabaseTarget:
         self, table: Table, *, limit: int = 10_000
     ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
         plan = self._plan(table)
+        chosen = read_back.selected(plan, read_back.kinds(plan))
         with self._mapped():
-            yield from read_back.rows(self._server, plan, limit)
+            for block in read_back.rows(self._server, chosen, limit):
+                yield list(chosen.names), block
+
+    def ranges(self, compared: Compared) -> Ranges:
+        return TargetRanges(self._server, self._plan(compared.table), compared, self._mapped)
 
     def kinds(self, table: Table) -> Mapping[str, Kind]:
         return read_back.kinds(self._plan(table))
+
+    def verified(self) -> list[Verified]:
+        with self._connected() as connection:
+            return verified.read(connection, self._source)
+
+    def keep(self, found: Sequence[Verified]) -> None:
+        with self._connected() as connection:
+            verified.keep(connection, self._source, found)
+            connection.commit()
 
     def _plan(self, table: Table) -> Plan:
         with self._connected() as connection:

@@ -14,13 +14,13 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateTable
 
-from apply import ddl, fields, mysql_errors
+from apply import ddl, fields, mysql_errors, read_back
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
 from apply.mysql_stream import StreamConnection
 from apply.server import Cause, Unstorable
 from apply.target import Placement
-from schemas import mysql_text
+from schemas import mysql_checksum, mysql_text
 from schemas.errors import Misconfigured
 from schemas.kinds import Kind
 from schemas.table import Column
@@ -308,12 +308,7 @@ class MySQLServer:
     ) -> Iterator[list[list[str | None]]]:
         dialect = self.engine.dialect
         printed = [
-            sa.literal_column(
-                mysql_text.expression(
-                    kind, str(column.compile(dialect=dialect)).replace("%%", "%")
-                ),
-                sa.String,
-            )
+            sa.literal_column(mysql_text.expression(kind, self._name(column)), sa.String)
             if isinstance(column, sa.Column)
             else column
             for kind, _, column in columns
@@ -330,13 +325,24 @@ class MySQLServer:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 cursor.execute(sql.replace("%%", "%"))
-                while block := cursor.fetchmany(limit):
-                    yield [
-                        [None if v is None else f(v) for f, v in zip(make, row, strict=True)]
-                        for row in block
-                    ]
+                blocks = iter(lambda: list(cursor.fetchmany(limit)), [])
+                yield from read_back.fragments(blocks, make)
         finally:
             connection.close()
+
+    def field(self, kind: Kind, family: str, column: Any) -> str | None:
+        given = column.type
+        places = getattr(given, "scale" if family == "decimal" else "fsp", None) or 0
+        return mysql_checksum.field(kind, family, self._name(column), places=places)
+
+    def reference(self, column: Any, field: str, dangling: str) -> str:
+        return mysql_checksum.reference(self._name(column), field, dangling)
+
+    def total(self, fields: Sequence[str], key: Sequence[str]) -> str | None:
+        return mysql_checksum.total(fields, key, "target")
+
+    def _name(self, column: Any) -> str:
+        return str(column.compile(dialect=self.engine.dialect)).replace("%%", "%")
 
 
 _BINARY = (sa.LargeBinary, sa.types._Binary)

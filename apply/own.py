@@ -92,6 +92,21 @@ SEEN = sa.Table(
 )
 """The identities that came since that copy began, some of them twice."""
 
+VERIFIED = sa.Table(
+    "headwater_verified",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("verdict", sa.String(16)),
+    sa.Column("checked_at", sa.BigInteger),
+    sa.Column("differences", sa.BigInteger),
+    sa.Column("held_from", sa.BigInteger),
+    sa.Column("held_at", sa.BigInteger),
+    sa.Column("position", text_type()),
+    sa.Column("progress", text_type()),
+)
+"""What verify last found of each table (apply/target.py, Verified)."""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

@@ -14,12 +14,12 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from apply import ddl, fields
+from apply import ddl, fields, read_back
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
 from apply.server import DIRECT, LATE_UNIQUES, Cause, Unstorable
 from apply.target import Placement
-from schemas import postgres_text
+from schemas import postgres_checksum, postgres_text
 from schemas.kinds import Kind
 from schemas.table import Column
 
@@ -217,19 +217,33 @@ class PostgresServer:
             column = sa.func.timezone("UTC", column) if is_clock else column
             printed.append(sa.cast(column, sa.Text))
         text = statement.with_only_columns(*printed, maintain_column_froms=True)
-        make: list[Callable[[bytes], str]] = [
-            postgres_text.fragment(k, blank_padded=_is_padded(c)) for k, _, c in columns
+        make = [
+            _of_text(postgres_text.fragment(k, blank_padded=_is_padded(c))) for k, _, c in columns
         ]
         with self.engine.connect() as connection:
             connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
             found = connection.execution_options(stream_results=True, max_row_buffer=limit).execute(
                 text
             )
-            for block in found.partitions(limit):
-                yield [
-                    [None if v is None else f(v.encode()) for f, v in zip(make, row, strict=True)]
-                    for row in block
-                ]
+            yield from read_back.fragments(found.partitions(limit), make)
+
+    def field(self, kind: Kind, family: str, column: Any) -> str | None:
+        is_zoned = family == "time" and column.type.timezone
+        name = self._name(column)
+        return None if is_zoned else postgres_checksum.field(kind, family, name)
+
+    def reference(self, column: Any, field: str, dangling: str) -> str:
+        return postgres_checksum.reference(self._name(column), field, dangling)
+
+    def total(self, fields: Sequence[str], key: Sequence[str]) -> str | None:
+        return postgres_checksum.total(fields)
+
+    def _name(self, column: Any) -> str:
+        return str(column.compile(dialect=self.engine.dialect)).replace("%%", "%")
+
+
+def _of_text(make: Callable[[bytes], str]) -> Callable[[str], str]:
+    return lambda text: make(text.encode())
 
 
 def _is_padded(column: Any) -> bool:

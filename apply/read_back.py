@@ -1,18 +1,20 @@
-"""A target's rows as wire values, for verify: references as their parents' identities, own keys
-left out.
+"""A target's rows as wire values, and their checksum, for verify: references as their parents'
+identities, own keys left out.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
 import sqlalchemy as sa
 
 from apply.fit import family_of
 from apply.plan import Link, Plan
 from apply.server import Server
+from schemas.checksum import DANGLING
 from schemas.codec import Wire, image
 from schemas.kinds import Kind
+from schemas.ranges import Compared, wires
 
 _FLAG = Kind(name="bool")
 _NUMBER = Kind(name="int", bits=64)
@@ -41,57 +43,108 @@ def kinds(plan: Plan) -> dict[str, Kind]:
     }
 
 
-def rows(server: Server, plan: Plan, limit: int) -> Iterator[tuple[list[str], list[list[Wire]]]]:
-    """Blocks of at most `limit` rows that came from the source, from one repeatable-read
-    snapshot.
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """What is selected of a planned table: columns as `Server.read` takes them, from where (every
+    parent of a translated reference is joined under a name of its own), and whose rows.
+    """
+
+    names: Sequence[str]
+    columns: Sequence[tuple[Kind, str, Any]]
+    parents: Mapping[str, Any]
+    links: Mapping[int, Link]
+    source: Any
+    ours: sa.ColumnElement[bool]
+
+    def where(self, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
+        """The rows that came from the source and meet the conditions."""
+        columns = (c for _, _, c in self.columns)
+        return sa.select(*columns).select_from(self.source).where(self.ours, *conditions)
+
+
+def selected(plan: Plan, wanted: Iterable[str]) -> Selected:
+    """These written columns; a translated one is two, whether it is null and its parent's
+    identity.
     """
     names: list[str] = []
     columns: list[tuple[Kind, str, Any]] = []
-    joins = []
-    for column in plan.source.columns:
-        taken = plan.by_name.get(column.name)
-        if taken is None:
-            continue
-        names.append(column.name)
-        link = plan.translated.get(column.name)
+    links: dict[int, Link] = {}
+    parents: dict[str, Any] = {}
+    source: Any = plan.target
+    for name in wanted:
+        taken = plan.by_name[name]
+        names.append(name)
+        link = plan.translated.get(name)
         if link is None:
             columns.append((read_kind(taken.kind, taken.family), taken.family, taken.column))
             continue
         assert link.parent is not None
-        parent = link.parent.alias()
-        joins.append((link, parent, len(columns)))
+        links[len(columns)] = link
+        parent = parents[name] = link.parent.alias(f"hw_parent_{len(parents)}")
+        source = source.outerjoin(parent, plan.target.c[link.column] == parent.c[link.parent_key])
         columns.append((_NUMBER, "int", taken.column.is_not(None)))
         identity = parent.c[link.parent_identity]
         is_binary = family_of(identity.type) == "binary"
         columns.append((_BINARY if is_binary else _TEXT, "text", identity))
-    source: Any = plan.target
-    for link, parent, _ in joins:
-        source = source.outerjoin(parent, plan.target.c[link.column] == parent.c[link.parent_key])
     ours = sa.and_(*(plan.target.c[n].is_not(None) for n in plan.identity))
-    statement = sa.select(*(c for _, _, c in columns)).select_from(source).where(ours)
-    spots = {at: link for link, _, at in joins}
-    is_empty = True
-    for block in server.read(columns, statement, limit):
-        is_empty = False
-        yield names, [_values(row, spots) for row in block]
-    if is_empty:
-        yield names, []
+    return Selected(names, columns, parents, links, source, ours)
 
 
-def _values(fragments: list[str | None], spots: dict[int, Link]) -> list[Wire]:
-    values: list[Wire] = []
-    at = 0
-    while at < len(fragments):
-        link = spots.get(at)
-        if link is None:
-            fragment = fragments[at]
-            values.append(None if fragment is None else orjson.loads(fragment))
-            at += 1
+def rows(
+    server: Server, chosen: Selected, limit: int, *conditions: sa.ColumnElement[bool]
+) -> Iterator[list[list[Wire]]]:
+    """Blocks of at most `limit` rows that came from the source, from one repeatable-read
+    snapshot.
+    """
+    for block in server.read(chosen.columns, chosen.where(*conditions), limit):
+        yield list(map(list, zip(*_columns(block, chosen.links), strict=True)))
+
+
+def total(
+    server: Server, plan: Plan, chosen: Selected, compared: Compared
+) -> Sequence[sa.ColumnElement[Any]] | None:
+    """The number of rows and the exclusive or of their hashes as columns to select; None where no
+    SQL of this server writes the form that is compared.
+    """
+    fields = {}
+    for name, kind in compared.kinds.items():
+        taken, parent = plan.by_name[name], compared.parents.get(name)
+        if parent is None:
+            fields[name] = server.field(kind, taken.family, taken.column)
             continue
-        is_set, identity = fragments[at] in ("1", "true"), fragments[at + 1]
+        identity = chosen.parents[name].c[parent.identity]
+        inner = server.field(parent.kind, family_of(identity.type), identity)
+        fields[name] = inner and server.reference(taken.column, inner, DANGLING["target"])
+    found = {n: f for n, f in fields.items() if f is not None}
+    if len(found) != len(fields):
+        return None
+    key = [found[n] for n in plan.identity]
+    text = server.total(list(found.values()), key)
+    return [sa.literal_column(text)] if text is not None else None
+
+
+def fragments(
+    blocks: Iterable[Sequence[Sequence[Any]]], make: Sequence[Callable[[Any], str]]
+) -> Iterator[list[list[str | None]]]:
+    """Blocks of a driver's rows as wire fragments; None stays None."""
+    for block in blocks:
+        yield [
+            [None if v is None else f(v) for f, v in zip(make, row, strict=True)] for row in block
+        ]
+
+
+def _columns(block: Sequence[Sequence[str | None]], links: Mapping[int, Link]) -> Iterator[Any]:
+    printed = enumerate(zip(*block, strict=True))
+    for at, values in printed:
+        link = links.get(at)
+        if link is None:
+            yield wires(values)
+            continue
         # A reference to a row that has no identity is local to the target: it equals none of the
         # source's.
-        key = image([link.parent_identity], [identity or "null"])
-        values.append(key if is_set else None)
-        at += 2
-    return values
+        _, identities = next(printed)
+        names = [link.parent_identity]
+        yield [
+            image(names, [identity or "null"]) if is_set in ("1", "true") else None
+            for is_set, identity in zip(values, identities, strict=True)
+        ]

@@ -131,3 +131,15 @@ class Server(Protocol):
         connection.
         """
         ...
+
+    def field(self, kind: Kind, family: str, column: Any) -> str | None:
+        """The column's field of a line (schemas/checksum.py) as SQL; None: no SQL writes it."""
+        ...
+
+    def reference(self, column: Any, field: str, dangling: str) -> str:
+        """The field of a translated reference whose parent's identity has the field `field`."""
+        ...
+
+    def total(self, fields: Sequence[str], key: Sequence[str]) -> str | None:
+        """The number of rows and the exclusive or of their hashes, as SQL of two columns."""
+        ...

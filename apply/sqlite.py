@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from apply import ddl, fields
+from apply import ddl, fields, read_back
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
 from apply.fit import family_of
@@ -252,11 +252,18 @@ class SqliteServer:
         )
         make = [_fragment(kind) for kind, _, _ in columns]
         with self.engine.connect() as connection:
-            for block in connection.exec_driver_sql(str(text)).partitions(limit):
-                yield [
-                    [None if v is None else f(v) for f, v in zip(make, row, strict=True)]
-                    for row in block
-                ]
+            blocks = connection.exec_driver_sql(str(text)).partitions(limit)
+            yield from read_back.fragments(blocks, make)
+
+    def field(self, kind: Kind, family: str, column: Any) -> str | None:
+        """SQLite has no hash function: rows are read, which costs no network here."""
+        return None
+
+    def reference(self, column: Any, field: str, dangling: str) -> str:
+        return field
+
+    def total(self, fields: Sequence[str], key: Sequence[str]) -> str | None:
+        return None
 
 
 _STORED = {"int": "INTEGER", "float": "REAL", "binary": "BLOB"}

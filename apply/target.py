@@ -9,6 +9,7 @@ from schemas.change import Batch, Offset
 from schemas.codec import Wire
 from schemas.finding import Finding
 from schemas.kinds import Kind
+from schemas.ranges import Compared, Ranges
 from schemas.table import Table
 
 
@@ -40,6 +41,25 @@ class Applied(NamedTuple):
     committed_at: int | None
     applied_at: int
     rows: int
+
+
+class Verified(NamedTuple):
+    """What verify last found of one table. Instants: microseconds since 1970 UTC, the source's
+    clock.
+
+    verdict, checked_at, differences: of the last whole pass. held_from, held_at, position: when the
+    last pass that found it valid began and ended, and where the source then stood. progress: of a
+    pass under way, in verify's own form; None between passes.
+    """
+
+    table_name: str
+    verdict: str | None = None
+    checked_at: int | None = None
+    differences: int | None = None
+    held_from: int | None = None
+    held_at: int | None = None
+    position: str | None = None
+    progress: str | None = None
 
 
 class Target(Protocol):
@@ -110,7 +130,7 @@ class Target(Protocol):
     def rows(
         self, table: Table, *, limit: int = 10_000
     ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
-        """For verify: the mapped columns' names and rows of wire values, in blocks, with foreign
+        """The mapped columns' names and rows of wire values, in blocks, with foreign
         keys given as the parents' identity (the wire key's text) where they are translated, and
         target-owned primary keys left out. All blocks come from one repeatable-read snapshot that
         starts at the first block.
@@ -121,6 +141,20 @@ class Target(Protocol):
         """For verify: the mapped columns by name, with the kinds that both sides' values compare
         by: the source's, but uuid where text is kept in a uuid column, which has one spelling.
         """
+        ...
+
+    def ranges(self, compared: Compared) -> Ranges:
+        """For verify: the table's rows that came from the source, by ranges of their identity;
+        closed by the caller.
+        """
+        ...
+
+    def verified(self) -> list[Verified]:
+        """What verify last found, as status shows it."""
+        ...
+
+    def keep(self, found: Sequence[Verified]) -> None:
+        """Keep what verify found of these tables, durably, in one transaction of its own."""
         ...
 
     def drop(self, *, dry_run: bool = False) -> list[str]:

@@ -30,6 +30,7 @@ from bench import (
     snapshots,
     source_impact,
     sources,
+    verify,
 )
 from bench.measure import Figure
 from bench.report import store
@@ -60,6 +61,7 @@ BENCHES: dict[str, tuple[Bench, int]] = {
     "end-to-end": (end_to_end.end_to_end, end_to_end.ROWS),
     "latency": (latency.latency, latency.ROWS),
     "giant-transaction": (giant.giant, giant.ROWS),
+    "verify": (verify.verify, verify.ROWS),
 }
 """Each with its number of rows."""
 

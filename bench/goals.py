@@ -103,6 +103,11 @@ GOALS = [
     Goal("10 million rows in one transaction, embedded log, peak MB: capture / apply", "200",
          "120", _giant("embedded log")),
     Goal("… through Kafka", "200", "120", _giant("Kafka")),
+    Goal("verify, 10 million equal rows, rows/s: PostgreSQL / MySQL to PostgreSQL", "200,000",
+         "400,000", [Wanted("verify", of, RATE, None) for of in ("PostgreSQL", "MySQL")]),
+    Goal("verify under 2,000 writes/s: false alarms in 10 passes / planted bytes found, %",
+         "0 / 100", "0 / 100",
+         [Wanted("verify", "false", "rows", None), Wanted("verify", "planted", "%", None)]),
 ]  # fmt: skip
 
 

@@ -20,9 +20,11 @@ from capture.mysql_checks import EXPIRY, check, expires_after_s
 from capture.mysql_connection import connect, dump_settings, translated
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import detect
+from capture.mysql_ranges import MySQLDialect
 from capture.mysql_stream import BEAT_S, BinlogStream
 from capture.mysql_tables import Descriptions, catalog_table
 from capture.pool import Pool
+from capture.ranges import TableRanges
 from capture.renames import Renames
 from capture.resync import Resync
 from capture.source import Chunk, Keeps, Noted
@@ -31,6 +33,7 @@ from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.codec import Envelope
 from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
+from schemas.ranges import Compared, SourceRanges
 from schemas.selection import Selection
 from schemas.table import Table
 
@@ -162,6 +165,10 @@ class MySQLSource:
         """See capture/source.py."""
         with self._cursor() as cursor:
             return mysql_chunk.visible(self._flavour, cursor)
+
+    def ranges(self, compared: Compared) -> SourceRanges:
+        """See Source.ranges."""
+        return TableRanges(MySQLDialect(self._url), compared)
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """See capture/source.py; of several marks the newest suffices, as each includes those

@@ -26,11 +26,13 @@ from capture import (
 )
 from capture.beats import Beats, left_out, refused
 from capture.pool import Pool
+from capture.postgres_ranges import PostgresDialect
 from capture.postgres_relations import Relations
 from capture.postgres_rows import RelationRows
 from capture.postgres_session import Session, conninfo
 from capture.postgres_stream import Assembler, follow
 from capture.postgres_wal import Wal
+from capture.ranges import TableRanges
 from capture.resync import Resync
 from capture.source import Chunk, Keeps, Noted
 from schemas.beat import BEATS, Beat
@@ -38,6 +40,7 @@ from schemas.change import Commit, Piece, Position, Progress, Stamp
 from schemas.codec import Envelope
 from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
+from schemas.ranges import Compared, SourceRanges
 from schemas.selection import Selection
 from schemas.table import Table
 
@@ -187,6 +190,10 @@ class PostgresSource:
     def visible(self) -> str:
         """See Source.visible."""
         return postgres_chunk.visible(self._session)
+
+    def ranges(self, compared: Compared) -> SourceRanges:
+        """See Source.ranges."""
+        return TableRanges(PostgresDialect(Session(self._url, self.name)), compared)
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         """See Source.sees; marks are 64-bit transaction ids, `seen` is a snapshot's text."""

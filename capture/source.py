@@ -8,6 +8,7 @@ from schemas.beat import Beat
 from schemas.change import Piece, Position, Progress, Stamp
 from schemas.codec import Wire, columns
 from schemas.finding import Finding
+from schemas.ranges import Compared, SourceRanges
 from schemas.table import Table
 
 
@@ -148,6 +149,10 @@ class Source(Protocol):
 
     def visible(self) -> str:
         """What a read that begins now would see, as Chunk.seen says it."""
+        ...
+
+    def ranges(self, compared: Compared) -> SourceRanges:
+        """The table's rows by ranges of their identity, for verify; closed by the caller."""
         ...
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:

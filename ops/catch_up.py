@@ -17,7 +17,7 @@ from capture.source import Source
 from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
 from ops.supervise import Signals, supervise
-from ops.verify import Copies
+from ops.verify_fence import Records
 from schemas.change import Batch, Position
 from schemas.errors import Fenced
 from transport.log import Log
@@ -107,7 +107,7 @@ class _Account:
         self._target, self._level = target, level
         self._distance, self._copies = (
             Distance(records, target.name, target.applied()),
-            Copies(records),
+            Records(records, target.name).pending,
         )
         applied = target.applied()
         self._began = applied.rows if applied else 0

@@ -1,7 +1,7 @@
 """Commands that read and change nothing: status, peek, verify; and the demo."""
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import orjson
 import typer
@@ -20,7 +20,7 @@ def status(config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = Fals
     sources, targets = statuses(loaded.config)
     if json:
         show.as_json(
-            {"sources": [asdict(s) for s in sources], "targets": [asdict(t) for t in targets]}
+            {"sources": [asdict(s) for s in sources], "targets": [_document(t) for t in targets]}
         )
     else:
         _print_status(sources, targets)
@@ -54,11 +54,11 @@ def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> N
     )
     show.table(
         ("target", "source", "stands at", "batch", "behind", "newest commit", "applied", "rows",
-         "lag s", "forgotten in s", "error"),
+         "lag s", "forgotten in s", "verified", "held at", "error"),
         [
             (t.target, t.source, t.position, t.batch, t.batches_behind,
              show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s,
-             t.retention.forgotten_in_s, t.error)
+             t.retention.forgotten_in_s, t.verdicts, show.instant(t.held_at), t.error)
             for t in targets
         ],
     )  # fmt: skip
@@ -67,6 +67,10 @@ def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> N
         *((t.target, t.retention.findings) for t in targets),
     ]:
         show.listed(name, found)
+
+
+def _document(found: TargetStatus) -> dict[str, Any]:
+    return asdict(found) | {"verified": [v._asdict() for v in found.verified]}
 
 
 def peek(
@@ -108,7 +112,16 @@ def peek(
 
 def verify(
     target: Annotated[str, typer.Argument(help="a target of the configuration")],
-    once: Annotated[bool, typer.Option("--once", help="one full comparison, then exit")] = False,
+    once: Annotated[bool, typer.Option("--once", help="one pass, then exit: the default")] = False,
+    continuous: Annotated[
+        bool, typer.Option("--continuous", help="pass after pass, a line for each, until stopped")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0, help="with --continuous: seconds from one pass to the next")
+    ] = 60.0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="send what differs through the pipeline again")
+    ] = False,
     table: Annotated[
         list[str] | None, typer.Option(help="only schema.table of the source; may be repeated")
     ] = None,
@@ -122,20 +135,27 @@ def verify(
 ) -> None:
     """Compare every row and column of a target with its source, while both move.
 
-    Exit code 0: 0 differences. 1: differences. 3: behind, and nothing is known to differ.
+    Exit code 0: valid. 1: invalid, also where it was repaired. 3: unknown, and nothing is known to
+    differ. A pass that was stopped goes on where it was.
     """
     loaded = begin(config, debug)
-    if not once:
+    if once and continuous:
         raise Misconfigured(
-            "cannot verify continuously yet", hint=f"run: headwater verify {target} --once"
+            "cannot verify both once and continuously", hint="leave out --once or --continuous"
         )
-    from ops.verify import run_verify
+    from ops.verify_command import run_verify, run_verify_continuously
 
-    raise typer.Exit(
-        run_verify(
-            loaded.config, target, tables=table or (), timeout_s=timeout, values=values, json=json
-        )
-    )
+    common: dict[str, Any] = {
+        "tables": table or (),
+        "timeout_s": timeout,
+        "values": values,
+        "json": json,
+        "repair": repair,
+    }
+    if continuous:
+        run_verify_continuously(loaded.config, target, every_s=every, **common)
+    else:
+        raise typer.Exit(run_verify(loaded.config, target, **common))
 
 
 def demo(json: Json = False, debug: Debug = False) -> None:

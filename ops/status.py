@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
 
+from apply.target import Verified
 from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
 from ops.retention import SourceRetention, TargetRetention, of_source, of_target
+from ops.verify_report import VERDICTS
 from schemas.change import Batch, Offset, Position
 from schemas.errors import HeadwaterError
 from transport.log import Log
@@ -26,7 +28,8 @@ class TargetStatus:
     0 where the log holds nothing more, None where no commit with a time is known.
 
     batches_behind: batches in the log that are not applied yet, those without rows included.
-    rows: rows applied so far.
+    rows: rows applied so far. verified: what verify last found of each table, and when it last
+    held.
     """
 
     target: str
@@ -39,8 +42,22 @@ class TargetStatus:
     rows: int | None = None
     lag_s: float | None = None
     retention: TargetRetention = field(default_factory=TargetRetention)
+    verified: tuple[Verified, ...] = ()
     error: str | None = None
     exit_code: int = 0
+
+    @property
+    def verdicts(self) -> str | None:
+        """How many tables verify found valid, invalid and unknown; None where it never ran."""
+        found = [v.verdict for v in self.verified if v.verdict is not None]
+        counts = {v: found.count(v) for v in VERDICTS}
+        return ", ".join(f"{n} {v}" for v, n in counts.items() if n) or None
+
+    @property
+    def held_at(self) -> int | None:
+        """The instant of which verify last found every table valid; None where some never was."""
+        held = [v.held_at for v in self.verified]
+        return None if None in held else min((h for h in held if h is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,13 +95,16 @@ def target_status(config: Config, name: str) -> TargetStatus:
         with opened_target(config, name) as target, opened_log(config, source) as log:
             target.checkpoint()  # raises where the target was never prepared
             applied = target.applied()
+            verified = tuple(v._replace(progress=None) for v in target.verified())
             at = applied.offset if applied else None
             end = _end(log, at, applied.committed_at if applied else None)
             retention = of_target(name, log, applied)
     except HeadwaterError as error:
         return TargetStatus(target=name, source=source, error=str(error), exit_code=error.exit_code)
     if applied is None:
-        return TargetStatus(target=name, source=source, batches_behind=end.batches)
+        return TargetStatus(
+            target=name, source=source, batches_behind=end.batches, verified=verified
+        )
     return TargetStatus(
         target=name,
         source=source,
@@ -96,6 +116,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
         rows=applied.rows,
         lag_s=_seconds(end.committed_at, applied.committed_at) if end.batches else 0.0,
         retention=retention,
+        verified=verified,
     )
 
 

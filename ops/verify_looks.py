@@ -1,49 +1,55 @@
-"""What looks at both sides have seen, in a temporary file: memory does not grow with the tables.
+"""What looks at one range's rows have seen, in a temporary file: memory does not grow with it.
 
-The first look keeps sixteen bytes a row; later ones keep the rows under suspicion whole. A row is
-`steady` when two looks in a row saw the same on either side. The file is gone when it is closed.
+The first look keeps sixteen bytes a row; later ones keep the rows under suspicion whole. A suspect
+is `steady` once STEADY looks in a row saw the same on either side. The file is gone when it is
+closed.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import orjson
 
+from ops.verify_ranges import Seen
+from schemas.checksum import Side
 from schemas.codec import Wire
-
-Side = Literal["source", "target"]
+from schemas.ranges import Key
 
 CACHE_KIB = 32 * 1024
+STEADY = 3
+"""Two would do for rows that change now and then: one that swings between two values may be seen
+twice in the same pair of states.
+"""
 
 _SCHEMA = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
-CREATE TABLE seen (tab INT, key TEXT, side TEXT, form);
-CREATE TABLE parent (tab TEXT, source_key TEXT, key TEXT, PRIMARY KEY (tab, source_key))
+CREATE TABLE seen (key TEXT, side TEXT, form, wire TEXT);
+CREATE TABLE suspect (key TEXT PRIMARY KEY, source, target, twice INT, looks INT, wire TEXT)
   WITHOUT ROWID;
-CREATE TABLE suspect (tab INT, key TEXT, source, target, twice INT, steady INT,
-  PRIMARY KEY (tab, key)) WITHOUT ROWID;
 """
 _SUSPECT = """
-INSERT INTO suspect (tab, key)
-SELECT tab, key FROM seen GROUP BY tab, key
-HAVING count(*) <> 2 OR min(side) = max(side) OR min(form) <> max(form)
+INSERT INTO suspect (key, looks, wire)
+SELECT key, 0, coalesce(max(CASE side WHEN 'source' THEN wire END), max(wire))
+FROM seen GROUP BY key HAVING count(*) <> 2 OR min(side) = max(side) OR min(form) <> max(form)
 """
 _JUDGE = """
 CREATE TABLE judged AS
-SELECT o.tab, o.key,
+SELECT o.key,
   max(CASE s.side WHEN 'source' THEN s.form END) AS source,
   max(CASE s.side WHEN 'target' THEN s.form END) AS target,
   coalesce(sum(s.side = 'source') > 1 OR sum(s.side = 'target') > 1, 0) AS twice,
-  o.source AS source_before, o.target AS target_before
-FROM suspect o LEFT JOIN seen s ON s.tab = o.tab AND s.key = o.key
-GROUP BY o.tab, o.key
+  o.source AS source_before, o.target AS target_before, o.looks AS looks, o.wire AS wire
+FROM suspect o LEFT JOIN seen s ON s.key = o.key
+GROUP BY o.key
 """
 _SETTLE = """
 INSERT INTO suspect
-SELECT tab, key, source, target, twice, source IS source_before AND target IS target_before
+SELECT key, source, target, twice,
+  CASE WHEN looks > 0 AND source IS source_before AND target IS target_before
+  THEN looks + 1 ELSE 1 END, wire
 FROM judged WHERE source IS NOT target OR twice
 """
 
@@ -57,7 +63,7 @@ class Suspect(NamedTuple):
 
 
 class Looks:
-    """The file. Tables are numbered by the caller; forms are canonical rows."""
+    """The file; forms are canonical rows."""
 
     def __init__(self) -> None:
         # An empty name makes SQLite use an unlinked file of its own in its temporary folder.
@@ -72,23 +78,23 @@ class Looks:
 
     def begin(self) -> None:
         """Start a look; what the last one made suspect stays."""
-        self._db.executescript("DELETE FROM seen; DELETE FROM parent; BEGIN")
+        self._db.executescript("DELETE FROM seen; BEGIN")
 
-    def note(self, tab: int, side: Side, rows: Iterable[tuple[str, list[Wire]]]) -> None:
-        """Keep rows (key, canonical form) of one side; after the first look only suspects."""
+    def note(self, side: Side, rows: Iterable[Seen]) -> None:
+        """Keep rows of one side; after the first look only suspects."""
         if self._first:
             self._db.executemany(
                 "INSERT INTO seen VALUES (?, ?, ?, ?)",
                 (
-                    (tab, k, side, blake2b(orjson.dumps(f), digest_size=16).digest())
-                    for k, f in rows
+                    (r.key, side, blake2b(orjson.dumps(r.form), digest_size=16).digest(), r.wire)
+                    for r in rows
                 ),
             )
             return
         self._db.executemany(
             "INSERT INTO seen SELECT ?1, ?2, ?3, ?4"
-            " WHERE EXISTS (SELECT 1 FROM suspect WHERE tab = ?1 AND key = ?2)",
-            ((tab, k, side, orjson.dumps(f).decode()) for k, f in rows),
+            " WHERE EXISTS (SELECT 1 FROM suspect WHERE key = ?1)",
+            ((r.key, side, orjson.dumps(r.form).decode(), r.wire) for r in rows),
         )
 
     def end(self, *, judge: bool) -> None:
@@ -105,36 +111,24 @@ class Looks:
         self._db.execute("COMMIT")
         self._first = False
 
-    def note_parents(self, table: str, pairs: Iterable[tuple[str, str]]) -> None:
-        """Keep which identity each source key of a referenced table has, for this look."""
-        self._db.executemany(
-            "INSERT OR REPLACE INTO parent VALUES (?, ?, ?)", ((table, a, b) for a, b in pairs)
-        )
+    def keys(self, limit: int) -> Iterator[list[Key]]:
+        """The suspects' identities as wire values, in blocks."""
+        cursor = self._db.execute("SELECT wire FROM suspect")
+        while block := cursor.fetchmany(limit):
+            yield [orjson.loads(wire) for (wire,) in block]
 
-    def parents(self, table: str, source_keys: Iterable[str]) -> dict[str, str]:
-        """The identities of these source keys, where they are known."""
-        ask = "SELECT key FROM parent WHERE tab = ? AND source_key = ?"
-        found = ((k, self._db.execute(ask, (table, k)).fetchone()) for k in source_keys)
-        return {k: row[0] for k, row in found if row is not None}
+    def counts(self) -> tuple[int, int]:
+        """How many suspects there are, and how many of them are steady."""
+        ask = "SELECT count(*), coalesce(sum(looks >= ?), 0) FROM suspect"
+        count, steady = self._db.execute(ask, (STEADY,)).fetchone()
+        return count, steady
 
-    def suspects_by_table(self) -> dict[int, tuple[int, int]]:
-        """Table number -> how many suspects it has, and how many of them are steady."""
-        ask = "SELECT tab, count(*), coalesce(sum(steady), 0) FROM suspect GROUP BY tab"
-        return {tab: (count, steady) for tab, count, steady in self._db.execute(ask)}
-
-    def steady(self, tab: int, limit: int) -> Iterator[Suspect]:
-        """The first steady suspects of a table, by key."""
-        ask = (
-            "SELECT key, source, target FROM suspect WHERE tab = ? AND steady ORDER BY key LIMIT ?"
-        )
-        for key, source, target in self._db.execute(ask, (tab, limit)):
-            yield Suspect(key, _form(source), _form(target))
+    def steady(self) -> Iterator[tuple[Suspect, Key]]:
+        """The steady suspects, by key, each with its identity's wire values."""
+        ask = "SELECT key, source, target, wire FROM suspect WHERE looks >= ? ORDER BY key"
+        for key, source, target, wire in self._db.execute(ask, (STEADY,)):
+            yield Suspect(key, _form(source), _form(target)), orjson.loads(wire)
 
 
 def _form(text: str | None) -> list[Wire] | None:
     return None if text is None else orjson.loads(text)
-
-
-def key_text(names: Sequence[str], values: Sequence[Wire]) -> str:
-    """An identity as JSON text, from canonical values: the same from either side."""
-    return orjson.dumps(dict(zip(names, values, strict=True))).decode()

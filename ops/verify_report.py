@@ -1,6 +1,7 @@
 """What a comparison found, as values, as a document and as a table for people.
 
-Invariant: `behind` is never counted as a difference; no value of a row is here unless asked for.
+Invariant: what is unknown is never counted as a difference; no value of a row is here unless asked
+for.
 """
 
 from collections.abc import Sequence
@@ -10,8 +11,9 @@ from typing import Any, Literal
 from ops import show
 from schemas.codec import Wire
 
-Verdict = Literal["equal", "different", "behind"]
-DIFFERENT, BEHIND = 1, 3
+Verdict = Literal["valid", "invalid", "unknown"]
+VERDICTS: tuple[Verdict, ...] = Verdict.__args__  # type: ignore[attr-defined]
+INVALID, UNKNOWN = 1, 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +35,9 @@ class Difference:
 class TableReport:
     """One table: `count` differences in all, of which the first are in `differences`.
 
-    unsettled: rows that kept changing, or that an applier has yet to reach: nothing is known of
-    them. left_out: source columns that the target does not have or keeps for itself.
+    unsettled: rows that kept changing, and all rows of ranges that an applier has yet to reach:
+    they are not known to be equal. repaired: of the differences, those that were sent again and are
+    equal now. left_out: source columns that the target does not have or keeps for itself.
     """
 
     table: str
@@ -43,28 +46,28 @@ class TableReport:
     target_rows: int
     count: int
     unsettled: int
+    repaired: int
     left_out: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All tables. `position`: where in the source the last look at it was taken."""
+    """All tables. position, checked_at (microseconds since 1970 UTC, the source's clock): where
+    the source stood at the end; seconds: how long the pass took.
+    """
 
     position: str
-    looks: int
+    checked_at: int
+    seconds: float
     tables: tuple[TableReport, ...]
 
     @property
     def verdict(self) -> Verdict:
-        """Different where anything is; else behind where anything is; else equal."""
+        """Invalid where any table is; else unknown where any is; else valid."""
         verdicts = {t.verdict for t in self.tables}
         return (
-            "different"
-            if "different" in verdicts
-            else "behind"
-            if "behind" in verdicts
-            else "equal"
+            "invalid" if "invalid" in verdicts else "unknown" if "unknown" in verdicts else "valid"
         )
 
     @property
@@ -73,22 +76,38 @@ class Report:
         return sum(t.count for t in self.tables)
 
     @property
+    def unsettled(self) -> int:
+        """Rows that are not known to be equal, over all tables."""
+        return sum(t.unsettled for t in self.tables)
+
+    @property
+    def repaired(self) -> int:
+        """Differences that are none any more, over all tables."""
+        return sum(t.repaired for t in self.tables)
+
+    @property
     def differences(self) -> list[Difference]:
         """Those that are listed, over all tables."""
         return [d for t in self.tables for d in t.differences]
 
     @property
     def exit_code(self) -> int:
-        """0 equal, 1 different, 3 behind: not known to be different."""
-        return {"equal": 0, "different": DIFFERENT, "behind": BEHIND}[self.verdict]
+        """0 valid, 1 invalid (also where it was repaired), 3 unknown."""
+        return {"valid": 0, "invalid": INVALID, "unknown": UNKNOWN}[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
-        """For --json."""
+        """For --json; every number is fit for a metric."""
+        verdicts = [t.verdict for t in self.tables]
         return {
             "verdict": self.verdict,
-            "differences": self.count,
             "position": self.position,
-            "looks": self.looks,
+            "checked_at": self.checked_at,
+            "seconds": round(self.seconds, 3),
+            "rows": sum(t.source_rows for t in self.tables),
+            "differences": self.count,
+            "unsettled": self.unsettled,
+            "repaired": self.repaired,
+            **{f"tables_{v}": verdicts.count(v) for v in VERDICTS},
             "tables": [{n: getattr(t, n) for n in TableReport.__slots__} for t in self.tables],
         }
 
@@ -115,9 +134,14 @@ def print_report(report: Report, *, json: bool) -> None:
     )
     if report.differences:
         show.table(["table", "identity", "found", "columns"], map(_line, report.differences))
-    unsettled = sum(t.unsettled for t in report.tables)
-    behind = f"; behind: {unsettled} rows are not known to be equal" if unsettled else ""
-    print(f"{report.count} differences{behind}")
+    print(summary(report))
+
+
+def summary(report: Report) -> str:
+    """One line of a pass."""
+    repaired = f", {report.repaired} of them repaired" if report.repaired else ""
+    unknown = f"; {report.unsettled} rows are not known to be equal" if report.unsettled else ""
+    return f"{report.verdict}: {report.count} differences{repaired}{unknown}"
 
 
 def _line(found: Difference) -> Sequence[object]:

@@ -40,7 +40,8 @@ def _same(value: Any) -> Wire:
 
 def _int(value: Any) -> Wire:
     # Also true and false: PostgreSQL's boolean next to MySQL's tinyint(1).
-    return int(value)
+    number = int(value)
+    return number if number == value or isinstance(value, str) else repr(value)
 
 
 def _decimal(value: Any) -> Wire:

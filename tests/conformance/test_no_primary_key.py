@@ -35,11 +35,11 @@ def test_it_is_copied_by_its_identity_and_followed(
     target = new_database(postgres)
     with replica(source.name, source, target) as flow:
         flow.catch_up()
-        assert flow.verify().verdict == "equal"
+        assert flow.verify().verdict == "valid"
         source.execute("update plain set n = 100 where n = 3; delete from plain where n = 4")
         source.execute("insert into plain values ('00000000-0000-0000-0000-000000000099', 99)")
         flow.catch_up()
-        assert flow.verify().verdict == "equal"
+        assert flow.verify().verdict == "valid"
         assert target.query("select count(*), sum(n) from plain") == [(10, 55 - 3 - 4 + 100 + 99)]
 
 

@@ -207,5 +207,5 @@ def test_random_transactions_end_equal(
                     life.run("update pets set colour = %s where id = %s", f"c{number}", where)
             flow.catch_up()
             report = flow.verify()
-            assert (report.verdict, report.differences) == ("equal", [])
+            assert (report.verdict, report.differences) == ("valid", [])
             assert sum(table.source_rows for table in report.tables) > PEOPLE

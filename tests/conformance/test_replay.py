@@ -45,5 +45,5 @@ def test_a_target_whose_tables_were_dropped_is_rebuilt_from_the_log(
             flow.target.prepare(flow.source.describe())
             flow.apply()
             report = flow.verify()
-            assert (report.verdict, report.differences) == ("equal", [])
+            assert (report.verdict, report.differences) == ("valid", [])
             assert sum(table.target_rows for table in report.tables) > 20

@@ -19,7 +19,8 @@ import tomlkit
 from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
 from ops.config_file import load
-from ops.verify import Copies, verify
+from ops.verify import verify
+from ops.verify_fence import Records
 from ops.verify_report import Report
 from tests.services.database import Database
 from tests.services.server import Server
@@ -180,7 +181,7 @@ class Pipeline:
                 self.config.targets[target].placement,
                 timeout_s=timeout_s,
                 values=values,
-                copying=Copies(log),
+                records=Records(log, target),
             )
 
     def close(self) -> None:

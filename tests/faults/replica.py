@@ -15,7 +15,8 @@ from capture.snapshot import with_copies
 from capture.source import Source
 from ops.compose import opened_source, opened_target
 from ops.config import Config
-from ops.verify import Copies, verify
+from ops.verify import verify
+from ops.verify_fence import Records
 from ops.verify_report import Report
 from schemas.change import Piece
 from tests.faults.pipeline import schema_of, user_url
@@ -82,7 +83,7 @@ class Replica:
             self.placement,
             timeout_s=60 if moving else 0,
             values=values,
-            copying=Copies(self.log),
+            records=Records(self.log, self.target.name),
             pause=pause,
         )
 
