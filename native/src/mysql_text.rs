@@ -113,9 +113,10 @@ fn trimmed(clock: &[u8]) -> &[u8] {
     if !clock.contains(&b'.') {
         return clock;
     }
-    let end = clock.iter().rposition(|&b| b != b'0').map_or(0, |at| at + 1);
-    let clock = &clock[..end];
-    clock.strip_suffix(b".").unwrap_or(clock)
+    let without =
+        |clock: &[u8], last| clock.iter().rposition(|&b| b != last).map_or(0, |at| at + 1);
+    let end = without(clock, b'0');
+    &clock[..without(&clock[..end], b'.')]
 }
 
 fn number(raw: &[u8]) -> Res<f64> {
