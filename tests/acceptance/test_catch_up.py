@@ -103,3 +103,27 @@ def test_a_second_applier_is_refused_before_it_writes(
             assert flow.run("catch-up", "branch", "--watch")
         workload.close()
         assert [apply.stop(), capture.stop()] == [0, 0]
+
+
+def test_through_kafka(
+    postgres: Server, kafka: Server, new_database: NewDatabase, kafka_prefix: str, tmp_path: Path
+) -> None:
+    """While somebody writes all the time: level all the same."""
+    source, target = new_database(postgres), new_database(postgres)
+    create(source)
+    workload = Workload(source, Random(5))
+    workload.fill(40)
+    with pipeline(tmp_path, kafka_prefix, source, {"branch": target}, kafka) as flow:
+        flow.prepare()
+        capture = flow.capture()
+        with writing(workload):
+            caught_up = flow.start("catch-up", "branch", "--json")
+            assert caught_up.wait() == 0
+            last = lines(caught_up)[-1]
+            assert last["level"]
+            assert last["rows"] > 40
+            assert (last["copying"], last["lag_s"] <= 5) == ([], True)
+        workload.close()
+        flow.run("catch-up", "branch", "--within", "2")
+        assert "0 differences" in flow.run("verify", "branch", "--once")
+        assert capture.stop() == 0

@@ -202,6 +202,7 @@ def test_a_dump_of_postgresql(
 def test_a_copy_of_a_target_goes_on_where_the_original_stood(
     mysql: Server, new_database: NewDatabase, tmp_path: Path
 ) -> None:
+    """T53 too: a target that was restored from a backup is such a copy."""
     reader = Reader(tmp_path)
     shop = with_users(new_database(mysql))
     (toml,) = blocks("importing.md", "A copy of files", "toml")
