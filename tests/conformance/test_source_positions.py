@@ -319,3 +319,15 @@ def test_a_set_with_holes_is_a_position(mysql_db: Database) -> None:
         assert source.given(holed) == holed
         with Tap(source, after=Position(holed)) as tap:
             assert [change.key for change in tap.drain()] == [{"sync_id": "k1"}]
+
+
+def test_a_beat_is_committed_after_the_position_that_it_names(source: Source) -> None:
+    """H125: the other way round it would prove nothing; the dump may lie between the two."""
+    first, second = note(source), note(source)
+    assert [first.beat, second.beat] == [1, 2]
+    assert [beat.position for beat in source.beats()] == [first.position, second.position]
+    assert not source.reached(source.now()[0], second.position)
+    left_out = note(source, beat=False)
+    assert left_out.beat is None
+    assert len(source.beats()) == 2
+    assert any("headwater_beat" in statement for statement in source.drop(dry_run=True))
