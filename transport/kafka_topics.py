@@ -216,6 +216,8 @@ class Topics:
     def cleaning(self, topics: Iterable[str]) -> dict[str, Cleaning]:
         """Of those topics that are compacted: how."""
         there = sorted(self._describe(topics))
+        if not there:
+            return {}
         resources = [ConfigResource(ConfigResourceType.TOPIC, topic) for topic in there]
         found = self._call(
             "read the topics' settings",
