@@ -57,6 +57,7 @@ def merge(
     different = merging.different()
     merging.let_wait_no_more(tables)
     merging.delete_extra(is_last=False)
+    merging.vacate()
     writing = Writing(transaction, waiting, sweeps, learns=False)
     for block in batch.blocks():
         found = [rows for rows in map(_Among(different), block) if len(rows)]
@@ -126,6 +127,14 @@ class _Merging:
             for number in range(len(shadow.plan.sets)):
                 found.extend(self._in.ordinals(_different(self._in.server, shadow.plan, number)))
         return array("q", sorted(found))
+
+    def vacate(self) -> None:
+        """Take rows that will change a unique key out of its way: they are written in blocks, and
+        another block's row may get the value first.
+        """
+        for shadow in self._shadows.values():
+            for statement in shadow.sql.vacate(with_deletes=False):
+                self._in.run(statement, **ALL)
 
     def let_wait_no_more(self, tables: Collection[str]) -> None:
         """References that wait do so by their newest rows, which are all written or right."""

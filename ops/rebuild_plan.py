@@ -33,7 +33,8 @@ class Asked:
 class Plan:
     """tables: descriptions by full name, the newest last. first: the batch from which on each
     table's rows are read; start: the place from which an ordered replay goes, None where it goes on
-    after an earlier one. until: the batch after which it ends. rows: how many are read, at least.
+    after an earlier one. until: the batch after which it ends. rows: how many are read, at least (0
+    where it goes on after an earlier one).
     """
 
     way: Way
@@ -72,7 +73,7 @@ def plan(log: Log, target: Target, asked: Asked, *, source: str, name: str) -> P
             tables=tables,
             first={},
             until=record.batch,
-            rows=history.rows_from(stands_at.batch + 1),
+            rows=0,
         )
     _refuse_lost(history, tables, source)
     common = set.intersection(*({*history.starts(n)} for n in tables)) if tables else set()
@@ -97,14 +98,14 @@ def plan(log: Log, target: Target, asked: Asked, *, source: str, name: str) -> P
         way = "latest" if asked.latest or compacted or not common else "ordered"
     if way == "ordered":
         first = dict.fromkeys(tables, max(common))
-    begin = min(first.values(), default=record.batch)
+    begin = min(first.values(), default=0)
     return Plan(
         way=way,
         history=history,
         tables=tables,
         first=first,
         until=record.batch,
-        rows=history.rows_from(begin),
+        rows=history.rows_from(begin) if begin else 0,
         start=history.place(begin) if way == "ordered" else None,
     )
 

@@ -35,8 +35,7 @@ class History:
     """Accepted records of a log, from the oldest that can be read to `record`, the newest taken.
 
     target: for whom. begin: the place before the oldest. truncates: (table, batch, ordinal).
-    compacted: full names of
-    tables of which the log keeps only each key's newest row. rows: by batch, if it has any.
+    compacted: full names of tables of which the log keeps only each key's newest row.
     """
 
     target: str
@@ -45,8 +44,8 @@ class History:
     record: Record | None = None
     end: Offset | None = None
     truncates: list[tuple[str, int, int]] = field(default_factory=list)
-    rows: dict[int, int] = field(default_factory=dict)
-    _places: dict[int, Offset] = field(default_factory=dict)
+    _rows: int = 0
+    _places: dict[int, tuple[Offset, int]] = field(default_factory=dict)
     _copies: dict[str, list[_Copy]] = field(default_factory=dict)
     _states: dict[_Of, dict[str, Any]] = field(default_factory=dict)
     _lost: dict[str, int] = field(default_factory=dict)
@@ -60,14 +59,13 @@ class History:
             copies = self._copies.setdefault(of.table, [])
             if self._begins(of, state, record) and place is not None:
                 copies.append(_Copy(record.batch, of))
-                self._places[record.batch] = place
+                self._places[record.batch] = place, self._rows
             if state["done"]:
                 for copy in [c for c in copies if c.of == of][-1:]:
                     copy.is_done = True
         self._states = states
         self.truncates += [(t.table, record.batch, t.ordinal) for t in record.truncates]
-        if record.row_count:
-            self.rows[record.batch] = record.row_count
+        self._rows += record.row_count
         self.record, self.end = record, offset
 
     def _begins(self, of: "_Of", state: dict[str, Any], record: Record) -> bool:
@@ -92,11 +90,11 @@ class History:
 
     def place(self, batch: int) -> Offset:
         """The place just before a batch that `starts` named."""
-        return self._places[batch]
+        return self._places[batch][0]
 
     def rows_from(self, batch: int) -> int:
-        """How many rows the batches from this one on have."""
-        return sum(rows for number, rows in self.rows.items() if number >= batch)
+        """How many rows come from a batch that `starts` named on."""
+        return self._rows - self._places[batch][1]
 
 
 def _whole(progress: Progress, target: str) -> Iterator[tuple[_Of, dict[str, Any]]]:

@@ -6,6 +6,7 @@ run) is an accepted record's. Where nothing is compacted, exactly as many rows c
 count. Where a topic is compacted, the newest row of each key comes, or is known to be doubtful.
 """
 
+from array import array
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ class Scan:
         self._tables, self._until, self._cleaning = tables, until, cleaning
         self._commits, self._descriptions = commits, descriptions
         self._places: dict[Place, _Place] = {}
-        self._batches: dict[tuple[int, int], int] = {}
+        self._batches: dict[int, array[int]] = {}
         self._partial: set[str] = set()
         self._epoch = 0
         self._began_at = 0.0
@@ -83,7 +84,10 @@ class Scan:
 
     def expect(self, record: Record) -> None:
         """The next accepted record: its rows count, and must come where they are wanted."""
-        self._batches[record.epoch, record.run] = record.batch
+        # Runs are counted from 1 in each epoch: a week's millions of batches take 8 bytes each.
+        batches = self._batches.setdefault(record.epoch, array("q"))
+        batches.extend([0] * (record.run + 1 - len(batches)))
+        batches[record.run] = record.batch
         self._epoch = record.epoch
         if record.batch > self._until:
             return
@@ -186,8 +190,8 @@ class Scan:
         run: tuple[int, int],
         found: list[Stamped],
     ) -> Iterator[Rows]:
-        batch = self._batches.get(run)
-        if batch is None or batch > self._until:
+        batch = self._batch(run)
+        if not batch or batch > self._until:
             if place[0] in self._cleaning and rows.offsets[0] < here.young:
                 for key, value in zip(rows.keys, rows.values, strict=True):
                     here.doubtful[key] = run, op_of(value)
@@ -214,7 +218,7 @@ class Scan:
         for place, here in self._places.items():
             for key, (run, op) in here.doubtful.items():
                 # A row that came after the end, and was new then, has removed none that we want.
-                if not (self._batches.get(run, 0) > self._until and op in "cr"):
+                if not (self._batch(run) > self._until and op in "cr"):
                     yield self._single(place, "?", -1, key)
         took_ms = (monotonic() - self._began_at) * 1000
         for topic, cleaning in self._cleaning.items():
@@ -224,6 +228,12 @@ class Scan:
                     f" ({cleaning.tombstones_ms / 1000:.0f} s): deleted rows could have come back",
                     hint="raise its delete.retention.ms, and run it again",
                 )
+
+    def _batch(self, run: tuple[int, int]) -> int:
+        """The accepted batch of an (epoch, run), 0 where it is none's."""
+        epoch, number = run
+        batches = self._batches.get(epoch, ())
+        return batches[number] if number < len(batches) else 0
 
     def _single(self, place: Place, op: str, ordinal: int, key: bytes) -> Rows:
         table = self._tables[place[0]][0]
