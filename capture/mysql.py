@@ -5,7 +5,7 @@ reconnection (which would ask from the original position again) cannot happen.
 """
 
 import random
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -179,6 +179,17 @@ class MySQLSource:
     def reached(self, high: Position, position: Position) -> bool:
         """See capture/source.py."""
         return self._flavour.reached(high, position)
+
+    def shown(self, position: Position) -> Callable[[], bool]:
+        """See capture/source.py."""
+        with self._cursor() as cursor:
+            is_shown = self._flavour.shown(cursor, position)
+
+        def ask() -> bool:
+            with self._cursor() as cursor:
+                return is_shown(cursor)
+
+        return ask
 
     def check(self) -> list[Finding]:
         """See capture/source.py."""

@@ -7,7 +7,7 @@ end of a group, so that a GTID set has no holes but the server's own.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from capture.binlog import Event
@@ -90,3 +90,7 @@ class Flavour(ABC):
     @abstractmethod
     def reached(self, high: Position, position: Position) -> bool:
         """Whether `position` is at or past `high`."""
+
+    def shown(self, cursor: Any, position: Position) -> Callable[[Any], bool]:
+        """Asks a cursor whether reads see all up to `position`; without GTIDs nothing tells."""
+        return lambda cursor: True

@@ -3,7 +3,7 @@
 One flavour for each (contract: capture/mysql_flavour.py).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from time import monotonic, sleep
 from typing import Any
 
@@ -79,6 +79,10 @@ class Gtids(Flavour):
 
     def reached(self, high: Position, position: Position) -> bool:
         return _gtids(high) <= _gtids(position)
+
+    def shown(self, cursor: Any, position: Position) -> Callable[[Any], bool]:
+        """What was executed is what reads see."""
+        return lambda cursor: self.reached(position, self.now(cursor))
 
 
 class _Everything(list[str]):
@@ -195,6 +199,11 @@ class MariaGtids(Flavour):
 
     def reached(self, high: Position, position: Position) -> bool:
         return _gtid_list(high) <= _gtid_list(position)
+
+    def shown(self, cursor: Any, position: Position) -> Callable[[Any], bool]:
+        """A snapshot says how far into the binlog it sees; no target is ahead of the binlog."""
+        file, pos = log_end(cursor)
+        return lambda cursor: self._seen(cursor) >= (len(file), file, pos)
 
 
 class _MariaTracker(Tracker):

@@ -203,6 +203,11 @@ class PostgresSource:
         """See Source.reached."""
         return postgres_slot.lsn_of(position) >= postgres_slot.lsn_of(high)
 
+    def shown(self, position: Position) -> Callable[[], bool]:
+        """See Source.shown: once all has ended that runs now, but for what is prepared."""
+        limit = self._session.one(postgres_chunk.LIMIT)
+        return lambda: bool(self._session.one(postgres_chunk.ENDED, limit))
+
     def check(self) -> list[Finding]:
         """See Source.check."""
         return postgres_checks.findings(

@@ -30,6 +30,15 @@ _END = """
     SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_insert_lsn(), '0/0')::bigint,
            (extract(epoch FROM pg_catalog.clock_timestamp()) * 1000000)::bigint
 """
+LIMIT = "SELECT pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text"
+"""The first transaction that has not begun."""
+ENDED = """
+    SELECT NOT EXISTS (
+      SELECT FROM pg_catalog.pg_snapshot_xip(pg_catalog.pg_current_snapshot()) x
+      WHERE x < %s::pg_catalog.xid8 AND mod(x::text::numeric, 4294967296)::text NOT IN
+      (SELECT transaction::text FROM pg_catalog.pg_prepared_xacts))
+"""
+"""Whether every transaction before LIMIT has ended, but for those that are prepared."""
 _NUDGE = "SELECT pg_catalog.pg_logical_emit_message(true, 'headwater', '')"
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}

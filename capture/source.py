@@ -1,6 +1,6 @@
 """The seam to a source database: an ordered sequence of transactions, each ending at a position."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -163,6 +163,13 @@ class Source(Protocol):
 
     def reached(self, high: Position, position: Position) -> bool:
         """Whether a stream that stands at `position` has passed `high`."""
+        ...
+
+    def shown(self, position: Position) -> Callable[[], bool]:
+        """A question to ask again until it is true: whether reads that begin now see every commit
+        up to `position`, which a target has applied. A commit may be in the log before any read
+        sees it; how long depends on others (a standby that is waited for).
+        """
         ...
 
     def check(self) -> list[Finding]:

@@ -30,7 +30,8 @@ LISTED = 1_000
 """Differences listed for each table; all of them are counted."""
 
 Tell = Callable[[str, int], None]
-Repair = Callable[[dict[str, list[str]]], None]
+Repair = Callable[[dict[str, list[str]]], int]
+"""Sends rows, by table and identity; the batch at whose end the log holds them."""
 
 
 def verify(
@@ -148,7 +149,9 @@ class _Run:
         wrong = {name: keys for name, keys in self.wrong.items() if keys}
         tables = {p.compared.table.full_name: p for p in found}
         identity = {name: tables[name].compared.table.identity for name in wrong}
-        send({name: [key_text(identity[name], k) for k in keys] for name, keys in wrong.items()})
+        batch = send({n: [key_text(identity[n], k) for k in keys] for n, keys in wrong.items()})
+        if not self._fence.applies(batch):
+            return
         for name, keys in wrong.items():
             progress = tables[name]
             with opened(self._source, self._target, progress.compared) as pair:

@@ -119,12 +119,12 @@ def _one_pass(
 
 
 def _repairer(config: Config, name: str, timeout_s: float) -> Repair:
-    """Sends rows through the pipeline, for this target alone; returns once they are in the log."""
+    """Sends rows through the pipeline, for this target alone."""
     resync = import_module("ops.resync").resync
     source = target_config(config, name).source
 
-    def repair(keys: dict[str, list[str]]) -> None:
-        resync(config, source, name, keys, timeout_s=timeout_s)
+    def repair(keys: dict[str, list[str]]) -> int:
+        return int(resync(config, source, name, keys, timeout_s=timeout_s))
 
     return repair
 

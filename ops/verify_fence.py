@@ -89,10 +89,23 @@ class Fence:
         """Whether the target passes what the source has now, and the tables' first copies."""
         self.note()
         wanted = frozenset(tables)
-        began_s = time.monotonic()
-        self._look_at_s = began_s + LOOK_S
-        while not self._is_passed(wanted):
-            if time.monotonic() >= began_s + self._timeout_s:
+        self._look_at_s = time.monotonic() + LOOK_S
+        return self.comes(lambda: self._is_passed(wanted))
+
+    def applies(self, batch: int) -> bool:
+        """Whether the target has applied this batch in time."""
+        return self.comes(lambda: (at := self._target.applied()) is not None and at.batch >= batch)
+
+    def shown(self) -> Callable[[], bool]:
+        """Asks whether a look at the source sees all that the target holds by now."""
+        applied = self._target.applied()
+        return self._source.shown(Position(applied.position)) if applied else lambda: True
+
+    def comes(self, condition: Callable[[], bool]) -> bool:
+        """Whether it comes true in time."""
+        deadline = time.monotonic() + self._timeout_s
+        while not condition():
+            if time.monotonic() >= deadline:
                 self._timeout_s = 0.0
                 return False
             self._pause(POLL_S)

@@ -41,10 +41,13 @@ def judged(
             for block in read(side):
                 looks.note(side.side, block)
         looks.end(judge=True)
+        shown: Callable[[], bool] = lambda: True  # noqa: E731
         for _ in range(MAX_LOOKS - 1):
             count, steady = looks.counts()
-            if count == steady or not _look(looks, pair, fence, table):
+            # A target may hold what no look at the source could see yet.
+            if count == steady or not fence.comes(shown) or not _look(looks, pair, fence, table):
                 break
+            shown = fence.shown()
         count, steady = looks.counts()
         found = [(_difference(pair.compared, s, values), key) for s, key in looks.steady()]
         return Found(found, count - steady)

@@ -4,9 +4,11 @@ The command's own processes are in pipeline.py. Invariant: `catch_up` returns wh
 applied everything that was committed in the source before the call.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 from apply.loop import apply
 from apply.target import Placement, Target
@@ -70,32 +72,38 @@ class Replica:
         self.capture()
         self.apply()
 
-    def verify(self, *, moving: bool = True, values: bool = False) -> Report:
-        """Compare; with `moving` the pipeline goes on whenever the comparison waits for it."""
+    def verify(self, *, moving: bool = True, **options: Any) -> Report:
+        """Compare; with `moving` the pipeline goes on whenever the comparison waits for it.
+
+        options: of ops.verify.verify.
+        """
 
         def pause(seconds: float) -> None:
             if moving:
                 self.catch_up()
 
-        return verify(
-            self.source,
-            self.target,
-            self.placement,
-            timeout_s=60 if moving else 0,
-            values=values,
-            records=Records(self.log, self.target.name),
-            pause=pause,
-        )
+        given = {"timeout_s": 60 if moving else 0, "records": Records(self.log, self.target.name), "pause": pause}
+        return verify(self.source, self.target, self.placement, **(given | options))
 
 
 @contextmanager
 def replica(
-    name: str, source: Database, target: Database, **target_settings: object
+    name: str,
+    source: Database,
+    target: Database,
+    source_settings: Mapping[str, object] = MappingProxyType({}),
+    **target_settings: object,
 ) -> Iterator[Replica]:
     """Both sides set up as `headwater prepare` does, and a log that holds nothing yet."""
     config = Config.model_validate(
         {
-            "sources": {name: {"url": user_url(source), "include": [f"{schema_of(source)}.*"]}},
+            "sources": {
+                name: {
+                    "url": user_url(source),
+                    "include": [f"{schema_of(source)}.*"],
+                    **source_settings,
+                }
+            },
             "targets": {
                 "mirror": {
                     "url": user_url(target),

@@ -27,6 +27,7 @@ from tests.services.database import Database, fresh
 from tests.services.server import Server
 
 PIECES_BEFORE_RELEASE = 6
+LOOKS_BEFORE_RELEASE = 12
 CHUNK_ROWS = 10
 """Two chunks; the second, which holds the row, is read after its commit was streamed."""
 FILL = (
@@ -185,3 +186,31 @@ def test_a_capture_that_begins_while_a_commit_is_held_back_does_not_miss_it(
         flow.apply()
         assert target.query("select max(version) from people") == [(2,)]
         assert flow.verify().verdict == "valid"
+
+
+@pytest.mark.parametrize("mutant", [True, False], ids=["reads are believed", "true"])
+def test_a_commit_that_is_applied_before_it_is_visible_is_no_difference(
+    mutant: bool,
+    stalling: Stalling,
+    postgres: Server,
+    new_database: Callable[[Server], Database],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """T60 for verify: the target has the change, and no read of the source shows it yet."""
+    waits = 0
+
+    def pause(seconds: float) -> None:
+        nonlocal waits
+        waits += 1
+        flow.catch_up()
+        if waits == LOOKS_BEFORE_RELEASE:
+            stalling.database.query(stalling.release)
+
+    with replica(stalling.database.name, stalling.database, new_database(postgres)) as flow:
+        flow.catch_up()
+        if mutant:
+            monkeypatch.setattr(flow.source, "shown", lambda position: lambda: True)
+        with holding(stalling) as write:
+            write()
+            flow.catch_up()
+            assert flow.verify(pause=pause).verdict == ("invalid" if mutant else "valid")
