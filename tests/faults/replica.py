@@ -82,7 +82,11 @@ class Replica:
             if moving:
                 self.catch_up()
 
-        given = {"timeout_s": 60 if moving else 0, "records": Records(self.log, self.target.name), "pause": pause}
+        given = {
+            "timeout_s": 60 if moving else 0,
+            "records": Records(self.log, self.target.name),
+            "pause": pause,
+        }
         return verify(self.source, self.target, self.placement, **(given | options))
 
 

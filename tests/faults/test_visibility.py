@@ -18,7 +18,7 @@ import pytest
 from schemas.change import Piece
 from schemas.errors import Transient
 from tests.faults.pipeline import until
-from tests.faults.replica import replica
+from tests.faults.replica import Replica, replica
 from tests.faults.workload import create
 from tests.services import mariadb as mariadbd
 from tests.services import mysql as mysqld
@@ -188,6 +188,19 @@ def test_a_capture_that_begins_while_a_commit_is_held_back_does_not_miss_it(
         assert flow.verify().verdict == "valid"
 
 
+def stream_one(flow: Replica) -> None:
+    """One transaction comes through, whether or not a read shows it."""
+    opened = flow.log.open()
+    pieces = flow.source.stream(opened.position, opened.stamp)
+    for piece in pieces:
+        flow.log.append(piece)
+        if piece.commit is not None and piece.commit.transactions:
+            break
+    flow.log.flush()
+    pieces.close()  # type: ignore[attr-defined]
+    flow.apply()
+
+
 @pytest.mark.parametrize("mutant", [True, False], ids=["reads are believed", "true"])
 def test_a_commit_that_is_applied_before_it_is_visible_is_no_difference(
     mutant: bool,
@@ -202,9 +215,12 @@ def test_a_commit_that_is_applied_before_it_is_visible_is_no_difference(
     def pause(seconds: float) -> None:
         nonlocal waits
         waits += 1
-        flow.catch_up()
         if waits == LOOKS_BEFORE_RELEASE:
             stalling.database.query(stalling.release)
+            until(lambda: not stalling.is_waiting, "the commit")
+        # MySQL starts no stream behind what it does not show yet.
+        if waits >= LOOKS_BEFORE_RELEASE or stalling.database.server.kind != "mysql":
+            flow.catch_up()
 
     with replica(stalling.database.name, stalling.database, new_database(postgres)) as flow:
         flow.catch_up()
@@ -212,5 +228,5 @@ def test_a_commit_that_is_applied_before_it_is_visible_is_no_difference(
             monkeypatch.setattr(flow.source, "shown", lambda position: lambda: True)
         with holding(stalling) as write:
             write()
-            flow.catch_up()
+            stream_one(flow)
             assert flow.verify(pause=pause).verdict == ("invalid" if mutant else "valid")
