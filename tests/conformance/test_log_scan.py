@@ -60,7 +60,7 @@ def test_every_row_that_counts_comes_once(place: Place) -> None:
             ]
             known = {t.fingerprint for t in reader.described()}
             assert known == {USERS.fingerprint, USERS_WIDENED.fingerprint, ORDERS.fingerprint}
-            history = reader.history(3)
+            history = reader.history("eu", 3)
             assert history.record is not None
             assert (history.record.batch, history.rows_from(1)) == (3, 55)
             assert (history.starts("public.users"), history.compacted) == ([1], frozenset())
@@ -82,7 +82,7 @@ def test_a_row_that_is_gone_is_an_error(place: Place) -> None:
                          progress=progress)  # fmt: skip
         place.trim()
         with closing(place.connect()) as reader:
-            history = reader.history()
+            history = reader.history("eu")
             assert history.starts("public.users") == []
             assert history.record is not None
             assert len(scanned(reader, {"public.users": 8}, 8)) == 10

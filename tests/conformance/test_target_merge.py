@@ -44,7 +44,9 @@ class OneByOne(StoredBatch):
 
 def one_by_one(batch: Batch) -> Batch:
     assert isinstance(batch, StoredBatch)
-    return OneByOne(records=batch.records, offset=batch.offset, fetch=batch.fetch)
+    return OneByOne(
+        records=batch.records, offset=batch.offset, fetch=batch.fetch, target=batch.target
+    )
 
 
 @pytest.mark.parametrize("wrong", [*VALUES, "nothing", "missing", "extra", "null"])
@@ -92,8 +94,8 @@ def test_case_and_trailing_spaces_are_differences(place: Place) -> None:
 
 def test_references_unique_values_and_keys_of_its_own(place: Place) -> None:
     """T16, T23, H93: a parent that was deleted there gets a new key, and its children follow; a
-    unique column's values change hands between blocks; a parent that is too much is deleted although
-    its child must move first; rows without an identity stay.
+    unique column's values change hands between blocks; a parent that is too much is deleted
+    although its child must move first; rows without an identity stay.
     """
     stream, target = Stream(), place.target()
     place.execute(

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from schemas.change import Offset, Position
+from schemas.progress import REQUESTS
 from transport.history import History
 from transport.record import Record
 
@@ -20,7 +21,7 @@ def history(*states: dict[str, Any] | None, first: int = 1, lost: int = 0) -> Hi
     """Of records from number `first` on, each with one table's state; lost: up to this one, some of
     its rows are gone.
     """
-    found = History(begin=Offset(str(first - 1)))
+    found = History(target="eu", begin=Offset(str(first - 1)))
     for number, state in enumerate(states, start=first):
         record = Record(
             epoch=0,
@@ -67,3 +68,43 @@ def test_where_rows_are_gone_it_is_not_whole() -> None:
     states = (BEGUN, DONE, BEGUN, DONE)
     assert history(*states, lost=1).starts("t") == [3]
     assert history(*states, lost=3).starts("t") == []
+
+
+def asked(state: str, target: str | None, **of_table: Any) -> dict[str, Any]:
+    """What a record says of a copy that was asked for."""
+    table = {"after": None, "open": [], "done": state == "done", **of_table}
+    copy = {"for": target, "state": state, "tables": {"t": table}, "from": {}}
+    return {"t": DONE, REQUESTS: {"upto": 7, "copies": {"7": copy}}}
+
+
+@pytest.mark.parametrize(
+    ("target", "of_table", "starts"),
+    [
+        (None, {}, [6]),
+        ("eu", {}, [6]),
+        ("us", {}, []),  # others step over it
+        (None, {"until": ["9"]}, []),
+        (None, {"keys": ["k"]}, []),
+    ],
+)
+def test_a_copy_that_was_asked_for_counts_where_it_is_whole_and_for_this_target(
+    target: str | None, of_table: dict[str, Any], starts: list[int]
+) -> None:
+    states = [
+        {"t": DONE},
+        asked("copying", target, **of_table),
+        asked("done", target, **of_table),
+    ]
+    found = History(target="eu", begin=Offset("4"))
+    for number, progress in enumerate(states, start=5):
+        record = Record(
+            epoch=0,
+            batch=number,
+            run=number,
+            from_position=Position(""),
+            position=Position(""),
+            accepted=None,
+            progress=progress,
+        )
+        found.take(record, Offset(str(number)))
+    assert found.starts("t") == starts
