@@ -62,14 +62,16 @@ class PostgresSource:
         batch_bytes: int = 8 << 20,
         auto_prepare: bool = False,
         copied_anew: Collection[str] = (),
+        read_only: bool = False,
         connect: Callable[[str, str], Wal] = Wal,
     ) -> None:
         """slot, publication: `headwater_<name>` by default, in the letters PostgreSQL allows.
 
         auto_prepare: a stream that starts anew prepares first. copied_anew: full names of tables
         that are copied while this streams: what the log does not show of them (they were renamed,
-        or made anew) is a truncate then, not an error. connect: for tests of what the connection
-        does.
+        or made anew) is a truncate then, not an error. read_only: nothing is written to the server,
+        not even messages to its log: what it must have, somebody else makes. connect: for tests of
+        what the connection does.
         """
         self.name = name
         own = re.sub(r"[^a-z0-9_]", "_", f"headwater_{name}".lower())[:63]
@@ -83,8 +85,9 @@ class PostgresSource:
         self._url, self._selection = url, selection
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         self._auto_prepare, self._connect = auto_prepare, connect
-        self._session = Session(url, name)
-        self._readers = Pool(lambda: Session(url, name), Session.close)
+        self._read_only = read_only
+        self._session = Session(url, name, read_only=read_only)
+        self._readers = Pool(lambda: Session(url, name, read_only=read_only), Session.close)
         self._resync = Resync(name, copied_anew, lambda: postgres_catalog.tables(self._session))
         self._server: postgres_slot.Server | None = None
         self._wal: Wal | None = None
@@ -242,7 +245,8 @@ class PostgresSource:
             refused=False,
         )
         position = server.position(start)
-        number, found = self._beat(position) if beat else (None, left_out())
+        writes = beat and not self._read_only
+        number, found = self._beat(position) if writes else (None, left_out())
         findings = [*([] if is_new else [existed]), *([found] if found else [])]
         yield Noted(position=position, beat=number, findings=tuple(findings))
 
@@ -308,6 +312,11 @@ class PostgresSource:
                 yield made and Noted(position=server.position(made.lsn), snapshot=made.snapshot)
 
     def _run(self, statements: list[str], *, dry_run: bool) -> list[str]:
+        if statements and self._read_only and not dry_run:
+            raise Misconfigured(
+                f"found {len(statements)} statements to run on {self.name}, and read_only = true",
+                hint="have them run by somebody who may: " + "; ".join(statements),
+            )
         if not dry_run:
             for statement in statements:
                 self._session.query(statement)
@@ -330,8 +339,11 @@ class PostgresSource:
         )
 
     def _expect(self, session: Session, position: Position) -> None:
-        """Make the stream pass `position` at once, however idle the server is."""
-        postgres_chunk.nudge(session)
+        """Make the stream pass `position` at once, however idle the server is; where nothing may be
+        written, as soon as somebody else writes, at the latest after some 15 s.
+        """
+        if not self._read_only:
+            postgres_chunk.nudge(session)
         with self._expecting:
             self._expected = max(self._expected, postgres_slot.lsn_of(position))
             if self._assembler is not None:

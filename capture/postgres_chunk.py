@@ -39,6 +39,8 @@ ENDED = """
       (SELECT transaction::text FROM pg_catalog.pg_prepared_xacts))
 """
 """Whether every transaction before LIMIT has ended, but for those that are prepared."""
+PAGE_BYTES, HEADERS = 8192, (24, 40)
+"""A page of WAL, and the sizes of its header: usually, and of a segment's first page."""
 _NUDGE = "SELECT pg_catalog.pg_logical_emit_message(true, 'headwater', '')"
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _ESCAPED = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
@@ -114,17 +116,19 @@ def end(session: Session) -> tuple[int, int]:
     """The end of the server's log, and its clock in microseconds since 1970 UTC.
 
     The end of what is inserted, not of what is flushed: an asynchronous commit is visible before
-    it is flushed. `nudge` makes an idle server's stream pass it.
+    it is flushed. `nudge` makes an idle server's stream pass it. Just behind a page's header there
+    is nothing yet, and the stream stands before it.
     """
     lsn, clock = session.query(_END)[0]
-    return lsn, clock
+    into_page = lsn % PAGE_BYTES
+    return lsn - (into_page if into_page in HEADERS else 0), clock
 
 
 def nudge(session: Session) -> None:
     """Write a message that nobody reads, whose commit flushes what was inserted before it.
 
     On an idle server a keepalive would otherwise pass that place only with the next record of
-    running transactions, up to 15 s later; or never, where it lies just behind a page's header.
+    running transactions, up to 15 s later.
     """
     session.query(_NUDGE)
 

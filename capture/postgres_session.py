@@ -46,13 +46,15 @@ def quoted(name: str) -> str:
     return sql.Identifier(name).as_string()
 
 
-def conninfo(url: str, name: str, *, replication: bool = False) -> str:
+def conninfo(url: str, name: str, *, replication: bool = False, read_only: bool = False) -> str:
     """A libpq connection string for `url`, with the settings that every session of ours needs."""
     parsed = make_url(url)
     given: dict[str, Any] = parsed.translate_connect_args(username="user", database="dbname")
     given |= {k: v for k, v in parsed.query.items() if isinstance(v, str)}
     settings = {k: v for k, v in SESSION.items() if k != "client_encoding"}
     settings |= _WAL_SETTINGS if replication else _SETTINGS
+    if read_only:
+        settings |= {"default_transaction_read_only": "on"}
     options = " ".join(f"-c {k}={v.replace(' ', chr(92) + ' ')}" for k, v in settings.items())
     given["options"] = f"{given.get('options', '')} {options}".strip()
     given.setdefault("connect_timeout", "10")
@@ -65,8 +67,8 @@ def conninfo(url: str, name: str, *, replication: bool = False) -> str:
 class Session:
     """One autocommit connection; every method raises schemas.errors for what drivers report."""
 
-    def __init__(self, url: str, name: str) -> None:
-        self._conninfo = conninfo(url, name)
+    def __init__(self, url: str, name: str, *, read_only: bool = False) -> None:
+        self._conninfo = conninfo(url, name, read_only=read_only)
         self._connection: Any = None
 
     def query(self, statement: str, *params: object) -> list[tuple[Any, ...]]:

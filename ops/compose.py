@@ -92,6 +92,7 @@ def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> 
         settings.selection,
         slot=settings.slot,
         publication=settings.publication,
+        read_only=settings.read_only,
         **common,
     )
 

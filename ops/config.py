@@ -142,6 +142,11 @@ class SourceConfig(_Model):
     publication: str | None = Field(
         default=None, description="PostgreSQL: the publication (default: headwater_NAME)"
     )
+    read_only: bool = Field(
+        default=False,
+        description="PostgreSQL: write nothing to the server, not even messages to its log; what "
+        "prepare would make is made by somebody else. Copies are slow while nobody writes there",
+    )
     cascades: Literal["refuse", "accept"] = Field(
         default="refuse",
         description="MySQL before 9.6 and MariaDB: foreign keys whose cascades the binlog does "
@@ -177,7 +182,7 @@ class SourceConfig(_Model):
     def useless(self) -> set[str]:
         """Keys without effect for this database."""
         if self.family == "mysql":
-            return {"slot", "publication"}
+            return {"slot", "publication", "read_only"}
         return {"server_id", "cascades"}
 
     @model_validator(mode="after")

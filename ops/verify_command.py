@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Callable, Sequence
-from importlib import import_module
 
 from ops import show
 from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
+from ops.resync import resync
 from ops.supervise import listening, supervise
 from ops.verify import Repair, verify
 from ops.verify_fence import Records
@@ -120,11 +120,10 @@ def _one_pass(
 
 def _repairer(config: Config, name: str, timeout_s: float) -> Repair:
     """Sends rows through the pipeline, for this target alone."""
-    resync = import_module("ops.resync").resync
     source = target_config(config, name).source
 
     def repair(keys: dict[str, list[str]]) -> int:
-        return int(resync(config, source, name, keys, timeout_s=timeout_s))
+        return resync(config, source, name, keys, timeout_s=timeout_s)
 
     return repair
 
