@@ -13,12 +13,19 @@ from capture.binlog import Event, Type, gtid, maria_gtid
 from capture.binlog_gtid import GtidList, GtidSet
 from capture.mysql_connection import log_end
 from capture.mysql_flavour import Flavour, Group, Tracker
+from capture.mysql_position_forms import (
+    file_pos,
+    foreign,
+    gtid_list,
+    gtid_set,
+    is_past,
+    position_of,
+    purged,
+    text_of,
+)
 from schemas.change import Position
 from schemas.errors import Misconfigured, SourceLost, Transient, Unsupported
 from schemas.finding import Finding
-
-_EMPTY = "nothing"
-"""A log in which nothing was ever committed: a position is never the empty text."""
 
 SEEN_WITHIN_S = 10.0
 """So long a commit may be on its way from the binlog into the engine."""
@@ -37,15 +44,15 @@ class Gtids(Flavour):
     family = "mysql"
 
     def now(self, cursor: Any) -> Position:
-        return _position(str(self._global(cursor, "gtid_executed")))
+        return position_of(str(self._global(cursor, "gtid_executed")))
 
     def given(self, cursor: Any, text: str) -> Position:
-        position = _position(str(_gtids(Position(text))))
+        position = position_of(str(gtid_set(Position(text))))
         self.verify(cursor, position)
         return position
 
     def verify(self, cursor: Any, after: Position) -> None:
-        held = _gtids(after)
+        held = gtid_set(after)
         if not held <= self._global(cursor, "gtid_executed"):
             raise SourceLost(
                 "found transactions in our position that the server never executed: it is another "
@@ -53,7 +60,7 @@ class Gtids(Flavour):
                 hint="check the source's URL; otherwise copy the tables anew",
             )
         if not self._global(cursor, "gtid_purged") <= held:
-            raise _purged()
+            raise purged()
 
     @staticmethod
     def _global(cursor: Any, name: str) -> GtidSet:
@@ -68,17 +75,17 @@ class Gtids(Flavour):
             ) from error
 
     def request(self, after: Position) -> dict[str, Any]:
-        return {"auto_position": _text(after) or _Everything()}
+        return {"auto_position": text_of(after) or _Everything()}
 
     def tracker(self, after: Position) -> Tracker:
-        return _GtidTracker(_gtids(after))
+        return _GtidTracker(gtid_set(after))
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
-        held = _gtids(Position(seen))
-        return all(_gtids(Position(mark)) <= held for mark in marks[-1:])
+        held = gtid_set(Position(seen))
+        return all(gtid_set(Position(mark)) <= held for mark in marks[-1:])
 
     def reached(self, high: Position, position: Position) -> bool:
-        return _gtids(high) <= _gtids(position)
+        return gtid_set(high) <= gtid_set(position)
 
     def shown(self, cursor: Any, position: Position) -> Callable[[Any], bool]:
         """What was executed is what reads see."""
@@ -116,7 +123,7 @@ class _GtidTracker(Tracker):
 
     @property
     def position(self) -> Position:
-        return _position(str(self._executed))
+        return position_of(str(self._executed))
 
 
 class MariaGtids(Flavour):
@@ -125,7 +132,7 @@ class MariaGtids(Flavour):
     family = "mariadb"
 
     def now(self, cursor: Any) -> Position:
-        return _position(str(self._end(cursor)))
+        return position_of(str(self._end(cursor)))
 
     @staticmethod
     def _end(cursor: Any) -> GtidList:
@@ -172,33 +179,33 @@ class MariaGtids(Flavour):
         """The server itself would look for a purged or foreign place only when it is asked for the
         dump.
         """
-        held = _gtid_list(Position(text))
-        position = _position(str(held))
+        held = gtid_list(Position(text))
+        position = position_of(str(held))
         self.verify(cursor, position)
         cursor.execute("SELECT @@global.gtid_binlog_state")
         if not held.is_within(cursor.fetchone()[0] or ""):
-            raise _foreign()
+            raise foreign()
         cursor.execute("SHOW BINARY LOGS")
         oldest = cursor.fetchone()[0]
         if not self._at(cursor, oldest, _FIRST) <= held:
-            raise _purged()
+            raise purged()
         return position
 
     def verify(self, cursor: Any, after: Position) -> None:
-        if not _gtid_list(after) <= self._end(cursor):
-            raise _foreign()
+        if not gtid_list(after) <= self._end(cursor):
+            raise foreign()
 
     def request(self, after: Position) -> dict[str, Any]:
-        return {"auto_position": _text(after), "is_mariadb": True}
+        return {"auto_position": text_of(after), "is_mariadb": True}
 
     def tracker(self, after: Position) -> Tracker:
-        return _MariaTracker(_gtid_list(after))
+        return _MariaTracker(gtid_list(after))
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
-        return all(_is_past(seen, mark) for mark in marks[-1:])
+        return all(is_past(seen, mark) for mark in marks[-1:])
 
     def reached(self, high: Position, position: Position) -> bool:
-        return _gtid_list(high) <= _gtid_list(position)
+        return gtid_list(high) <= gtid_list(position)
 
     def shown(self, cursor: Any, position: Position) -> Callable[[Any], bool]:
         """A snapshot says how far into the binlog it sees; no target is ahead of the binlog."""
@@ -225,7 +232,7 @@ class _MariaTracker(Tracker):
 
     @property
     def position(self) -> Position:
-        return _position(str(self._last))
+        return position_of(str(self._last))
 
     @property
     def mark(self) -> str:
@@ -253,7 +260,7 @@ class Files(Flavour):
 
     def given(self, cursor: Any, text: str) -> Position:
         """An offset is only a number: it must be where a group of events begins."""
-        file, pos, uuid = _file_pos("".join(text.split()))
+        file, pos, uuid = file_pos("".join(text.split()))
         cursor.execute("SELECT @@server_uuid")
         position = Position(f"{file}:{pos}@{uuid or cursor.fetchone()[0]}")
         self.verify(cursor, position)
@@ -272,7 +279,7 @@ class Files(Flavour):
         return position
 
     def verify(self, cursor: Any, after: Position) -> None:
-        file, pos, uuid = _file_pos(after)
+        file, pos, uuid = file_pos(after)
         cursor.execute("SELECT @@server_uuid")
         found = cursor.fetchone()[0]
         if uuid and uuid != found:
@@ -298,17 +305,17 @@ class Files(Flavour):
             )
 
     def request(self, after: Position) -> dict[str, Any]:
-        file, pos, _ = _file_pos(after)
+        file, pos, _ = file_pos(after)
         return {"log_file": file, "log_pos": pos, "resume_stream": True}
 
     def tracker(self, after: Position) -> Tracker:
-        return _FileTracker(*_file_pos(after))
+        return _FileTracker(*file_pos(after))
 
     def sees(self, seen: str, marks: Sequence[str]) -> bool:
         return True  # chunks are read FOR SHARE: they wait for what is in the log
 
     def reached(self, high: Position, position: Position) -> bool:
-        return _is_past(position.partition("@")[0], high.partition("@")[0])
+        return is_past(position.partition("@")[0], high.partition("@")[0])
 
 
 class _FileTracker(Tracker):
@@ -343,65 +350,3 @@ def detect(cursor: Any) -> Flavour:
             hint="run: SET GLOBAL gtid_mode = ON",
         )
     return Gtids() if mode == "ON" else Files()
-
-
-def _foreign() -> SourceLost:
-    return SourceLost(
-        "found transactions in our position that are not in the server's binlog: it is another "
-        "server, was restored from a backup, or its binlogs were reset",
-        hint="check the source's URL; otherwise copy the tables anew",
-    )
-
-
-def _purged() -> SourceLost:
-    return SourceLost(
-        "found that the server has purged binlogs our position still needs",
-        hint="copy the tables anew, and raise binlog_expire_logs_seconds",
-    )
-
-
-def _position(text: str) -> Position:
-    return Position(text or _EMPTY)
-
-
-def _text(position: Position) -> str:
-    return "" if position == _EMPTY else position
-
-
-def _other_form(position: Position) -> Misconfigured:
-    return Misconfigured(
-        f"found a position of another form than this server's log has ({position[:60]})",
-        hint="headwater position prints one of this server's form; a log that stands at another "
-        "was made before the server or its gtid_mode was changed: start anew with a first copy",
-    )
-
-
-def _gtids(position: Position) -> GtidSet:
-    try:
-        return GtidSet(_text(position))
-    except ValueError as error:
-        raise _other_form(position) from error
-
-
-def _gtid_list(position: Position) -> GtidList:
-    try:
-        return GtidList(_text(position))
-    except ValueError as error:
-        raise _other_form(position) from error
-
-
-def _file_pos(position: str) -> tuple[str, int, str]:
-    place, _, uuid = position.partition("@")
-    file, _, pos = place.rpartition(":")
-    if not file or "," in file or not pos.isdigit() or not file.rpartition(".")[2].isdigit():
-        raise _other_form(Position(position))
-    return file, int(pos), uuid
-
-
-def _is_past(seen: str, mark: str) -> bool:
-    """Whether one `file:offset` is at or past another; files of other base names never are."""
-    file, pos, _ = _file_pos(seen)
-    other, other_pos, _ = _file_pos(mark)
-    base, _, number = file.rpartition(".")
-    other_base, _, other_number = other.rpartition(".")
-    return base == other_base and (int(number), pos) >= (int(other_number), other_pos)
