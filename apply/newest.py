@@ -21,9 +21,6 @@ from schemas.table import Table
 
 HELD_BYTES = 48 << 20
 """Rows in memory before they go to disk."""
-PARTS = 256
-"""Keys are split into so many: one is looked at in memory, a terabyte's would be 4 GB."""
-
 Kind = tuple[str, bool]
 """A description's fingerprint, and whether its rows may lack columns."""
 Columns = tuple[list[int], list[str], list[bytes], list[bytes]]
@@ -39,9 +36,12 @@ class _Frame(NamedTuple):
 class Newest:
     """`add` rows with ordinals that are unique and comparable over the whole log, then read."""
 
-    def __init__(self, floors: Mapping[str, int]) -> None:
-        """floors: by a table's full name, the ordinal up to which its rows are gone."""
-        self._floors = floors
+    def __init__(self, floors: Mapping[str, int], expected: int = 0) -> None:
+        """floors: by a table's full name, the ordinal up to which its rows are gone. expected:
+        about how many rows will come.
+        """
+        self._floors, self._expected = floors, expected
+        self._parts = 1
         self._tables: dict[str, Table] = {}
         self._held: dict[str, dict[Kind, Columns]] = {}
         self._bytes = 0
@@ -68,11 +68,15 @@ class Newest:
         if self._file is None:
             self._file = file = TemporaryFile(prefix="headwater-newest-")  # noqa: SIM115
             finalize(self, file.close)
+            # As few parts as fit: within each, rows keep the log's order, which indexes like.
+            held = sum(len(c[0]) for kinds in self._held.values() for c in kinds.values())
+            self._parts = 2 + self._expected // held
+        parts = self._parts
         for name, kinds in self._held.items():
             for kind, columns in kinds.items():
-                by_part: list[list[int]] = [[] for _ in range(PARTS)]
+                by_part: list[list[int]] = [[] for _ in range(parts)]
                 for i, key in enumerate(columns[2]):
-                    by_part[hash(key) % PARTS].append(i)
+                    by_part[hash(key) % parts].append(i)
                 for part, at in enumerate(by_part):
                     if at:
                         data = marshal.dumps(_picked(columns, at))
@@ -95,7 +99,7 @@ class Newest:
         if self._file is None:
             yield from self._newest(table, self._held.get(table, {}))
             return
-        for part in range(PARTS):
+        for part in range(self._parts):
             kinds: dict[Kind, Columns] = {}
             for frame in self._frames.get((table, part), ()):
                 self._file.seek(frame.at)

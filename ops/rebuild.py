@@ -103,7 +103,7 @@ def _newest(log: Log, planned: Plan, heed: Heed, told: Told) -> LatestBatch:
     for table, number, ordinal in planned.history.truncates:
         if number >= planned.first.get(table, number + 1):
             floors[table] = max(floors.get(table, 0), (number << PLACE_BITS) + ordinal)
-    newest, read = Newest(floors), 0
+    newest, read = Newest(floors, planned.rows), 0
     for rows in log.scan(planned.first, planned.until):
         newest.add(rows)
         read += len(rows)

@@ -103,7 +103,12 @@ class Scan:
     def rows(self, options: Options, source: str) -> Iterator[Rows]:
         """The rows, as transport.log.Log.scan says."""
         open_places = {p: here for p, here in self._places.items() if here.start is not None}
-        settings: dict[str, str | int] = {"enable.partition.eof": True, "fetch.max.bytes": 16 << 20}
+        settings: dict[str, str | int] = {
+            "enable.partition.eof": True,
+            "fetch.max.bytes": 16 << 20,
+            # For each partition; the default, 64 MB, would be all that the machine has.
+            "queued.max.messages.kbytes": 4096,
+        }
         reader = consumer(options, source, **settings)
         heard_at = monotonic()
         try:
