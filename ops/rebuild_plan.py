@@ -51,10 +51,17 @@ def plan(log: Log, target: Target, asked: Asked, *, source: str, name: str) -> P
     _refuse_contradictions(asked)
     stands_at = target.applied()
     until = asked.at
-    if asked.tables and stands_at is not None:
+    if asked.tables:
+        if stands_at is None:
+            raise Operator(
+                f"found no checkpoint in target {name}, as of which its other tables are",
+                hint=f"rebuild all tables: headwater rebuild {name} --on-top",
+            )
         until = stands_at.batch
     history = log.history(target.name, until)
     record = history.record
+    if asked.tables and stands_at is not None and history.end != stands_at.offset:
+        record = None
     if record is None or (until is not None and record.batch != until):
         raise Operator(
             f"found no batch {until} in the log of {source}" if until else
@@ -67,6 +74,11 @@ def plan(log: Log, target: Target, asked: Asked, *, source: str, name: str) -> P
         )  # fmt: skip
     tables = _chosen(log.described(), asked)
     if stands_at is not None and target.is_rebuilding() and not asked.on_top:
+        if asked.at is not None and stands_at.batch > asked.at:
+            raise Operator(
+                f"found the rebuild of {name} at batch {stands_at.batch} already, past {asked.at}",
+                hint="name a later batch, or none",
+            )
         return Plan(
             way="ordered",
             history=history,

@@ -210,6 +210,8 @@ def test_a_target_that_is_not_empty_is_refused(
         assert_says(worker, OPERATOR, "not empty", "headwater rebuild branch --on-top")
     flow.run("drop", "branch", "--yes")
     assert_says(flow.start("rebuild", "branch"), OPERATOR, "not empty", "public.people")
+    worker = flow.start("rebuild", "branch", "--on-top", "--table", "public.people")
+    assert_says(worker, OPERATOR, "no checkpoint", "headwater rebuild branch --on-top")
     # Without a checkpoint or known keys: they are learned anew.
     before = everything(flow.targets["branch"])
     assert rebuild(flow, "--on-top")["written"] == 0
