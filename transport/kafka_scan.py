@@ -69,7 +69,6 @@ class Scan:
         self._places: dict[Place, _Place] = {}
         self._batches: dict[int, array[int]] = {}
         self._partial: set[str] = set()
-        self._epoch = 0
         self._began_at = 0.0
 
     def note_ends(self) -> None:
@@ -88,7 +87,6 @@ class Scan:
         batches = self._batches.setdefault(record.epoch, array("q"))
         batches.extend([0] * (record.run + 1 - len(batches)))
         batches[record.run] = record.batch
-        self._epoch = record.epoch
         if record.batch > self._until:
             return
         self._partial.update(record.partial)
@@ -96,7 +94,9 @@ class Scan:
             if topic not in self._tables or record.batch < self._tables[topic][1]:
                 continue
             for partition, span in parts.items():
-                here = self._places[topic, partition]
+                here = self._places.get((topic, partition))
+                if here is None:
+                    raise lost(topic, partition, span.rows)
                 here.start = span.first if here.start is None else min(here.start, span.first)
                 here.left += span.rows
 
