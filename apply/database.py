@@ -308,9 +308,9 @@ class DatabaseTarget:
         with self._connected() as connection:
             return verified.read(connection, self._source)
 
-    def keep(self, found: Sequence[Verified]) -> None:
+    def keep(self, found: Sequence[Verified], *, only: bool = False) -> None:
         with self._connected() as connection:
-            verified.keep(connection, self._source, found)
+            verified.keep(connection, self._source, found, only=only)
             connection.commit()
 
     def _plan(self, table: Table) -> Plan:

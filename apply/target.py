@@ -153,8 +153,10 @@ class Target(Protocol):
         """What verify last found, as status shows it."""
         ...
 
-    def keep(self, found: Sequence[Verified]) -> None:
-        """Keep what verify found of these tables, durably, in one transaction of its own."""
+    def keep(self, found: Sequence[Verified], *, only: bool = False) -> None:
+        """Keep what verify found of these tables, durably, in one transaction of its own. only:
+        there are no other tables any more, what was found of them is forgotten.
+        """
         ...
 
     def drop(self, *, dry_run: bool = False) -> list[str]:

@@ -17,9 +17,12 @@ def read(connection: sa.Connection, source: str) -> list[Verified]:
     return [Verified(*row) for row in found]
 
 
-def keep(connection: sa.Connection, source: str, found: Sequence[Verified]) -> None:
-    """Write these tables' rows, in the transaction that the caller commits."""
+def keep(connection: sa.Connection, source: str, found: Sequence[Verified], *, only: bool) -> None:
+    """Write these tables' rows, in the transaction that the caller commits; see Target.keep."""
     VERIFIED.create(connection, checkfirst=True)
+    if only:
+        named = VERIFIED.c.table_name.in_([one.table_name for one in found])
+        connection.execute(sa.delete(VERIFIED).where(VERIFIED.c.source == source, ~named))
     for one in found:
         row = one._asdict()
         mine = (VERIFIED.c.source == source) & (VERIFIED.c.table_name == one.table_name)

@@ -69,10 +69,11 @@ def verify(
     if repair is not None and run.wrong:
         run.repair(found, repair)
     fence.note()
-    target.keep([p.concluded(fence.clock, fence.position) for p in found])
+    clock = fence.clock
+    target.keep([p.concluded(clock, fence.position) for p in found], only=not tables)
     return Report(
         position=fence.position,
-        checked_at=fence.clock,
+        checked_at=clock,
         seconds=time.monotonic() - began_s,
         tables=tuple(p.report() for p in found),
     )

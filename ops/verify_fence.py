@@ -79,11 +79,17 @@ class Fence:
         self._source, self._target, self._records = source, target, records
         self._pause, self._timeout_s = pause, timeout_s
         self._look_at_s = 0.0
-        self.position, self.clock = source.now()
+        self.note()
 
     def note(self) -> None:
         """Remember where the source stands now."""
-        self.position, self.clock = self._source.now()
+        self.position, clock = self._source.now()
+        self._ahead = clock - time.monotonic_ns() // 1000
+
+    @property
+    def clock(self) -> int:
+        """Microseconds since 1970 UTC by the source's clock, as it went on since it was asked."""
+        return self._ahead + time.monotonic_ns() // 1000
 
     def passes(self, tables: Iterable[str]) -> bool:
         """Whether the target passes what the source has now, and the tables' first copies."""

@@ -137,7 +137,7 @@ class Memory:
     def verified(self) -> list[Verified]:
         return list(self.kept.values())
 
-    def keep(self, found: Sequence[Verified]) -> None:
+    def keep(self, found: Sequence[Verified], *, only: bool = False) -> None:
         self.kept |= {v.table_name: v for v in found}
 
     def kinds(self, table: Table) -> dict[str, Kind]:
