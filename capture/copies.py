@@ -44,6 +44,15 @@ def begun(
     return {**state, **bound, "open": [], "ended": False, "of": of}
 
 
+def ended(state: Mapping[str, Any], rows: int) -> dict[str, Any]:
+    """The state of a copy that is done: no more than is asked for later, as every commit record
+    holds it.
+    """
+    kept = {name: state[name] for name in ("until", "turn") if name in state}
+    listed: dict[str, Any] = {"keys": []} if "keys" in state else {}
+    return {**kept, **listed, "after": None, "rows": rows, "done": True}
+
+
 @dataclass(slots=True, eq=False)
 class Copy:
     """What is left of a table's copy. number, target: of the request, where it was asked for.
@@ -52,7 +61,7 @@ class Copy:
     """
 
     table: Table
-    state: Mapping[str, Any]
+    state: dict[str, Any]
     number: str | None
     target: str | None
     most_rows: int
@@ -120,15 +129,18 @@ class Copy:
             # Rows came into the range after its end was found.
             self.left.appendleft(Range(chunk.next_key, of.until))
         self._fit(chunk, took_s)
-        state = {**self.state, "rows": self.state.get("rows", 0) + rows, "done": self.is_done}
-        if self.keys is None:
-            state |= {
+        copied = self.state.get("rows", 0) + rows
+        if self.is_done:
+            self.state = ended(self.state, copied)
+        else:
+            self.state = {
+                **self.state,
+                "rows": copied,
                 "after": self._frontier,
                 "ended": self._ended,
                 "open": [list(r) for r in (*self.read, *self.left)],
             }
-        self.state = state
-        return state
+        return self.state
 
     def _fit(self, chunk: Chunk, took_s: float) -> None:
         if not chunk.keys:

@@ -14,7 +14,7 @@ from schemas.table import Table
 from transport.asked import Asked, upto
 from transport.record import Request
 
-FINISHED_KEPT = 20
+FINISHED_KEPT = 5
 """So many finished requests stay in the state, for whoever waits for their end."""
 
 

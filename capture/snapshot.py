@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import structlog
 
-from capture.copies import Copy, begun
+from capture.copies import Copy, begun, ended
 from capture.pace import DEFAULT_PACE, Pace, Throttle
 from capture.placing import gone, kept
 from capture.reading import Marks, Readers, Reading
@@ -103,14 +103,19 @@ def _known(
         of = {} if is_silent else source.estimate()
         for name in new:
             what = "none" if is_silent else wanted[name]
-            state = {**progress.get(name, {}), **begun(of=of.get(name)), "what": what}
-            progress[name] = {**state, "done": what == "none"}
+            state = ended({}, 0) if what == "none" else begun(of=of.get(name))
+            progress[name] = {**progress.get(name, {}), **state, "what": what}
     for name, state in list(first_copies(progress)):
         if not state["done"] and name not in names:
             reason = "the source no longer has this table"
             log.warning("first_copy_given_up", table=name, reason=reason)
-            progress[name] = {**state, "done": True}
+            progress[name] = _own(state) | ended(state, state.get("rows", 0))
     return progress
+
+
+def _own(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table's state holds beside its copy's."""
+    return {name: state[name] for name in ("what", "oid") if name in state}
 
 
 class _Copies:
@@ -192,7 +197,7 @@ class _Copies:
         copies = asked_copies(self._progress)
         return {n: copy for n, copy in copies.items() if copy["state"] == "copying"}
 
-    def _due(self) -> Iterator[tuple[str | None, str | None, Table, Mapping[str, Any]]]:
+    def _due(self) -> Iterator[tuple[str | None, str | None, Table, dict[str, Any]]]:
         """Number, target, table and state of every unfinished copy: listed rows before all else."""
         asked = [
             (number, copy["for"], self._tables[name], copy["tables"][name])
@@ -208,7 +213,7 @@ class _Copies:
         yield from (one for one in asked if "keys" not in one[3])
 
     def _copy(
-        self, table: Table, state: Mapping[str, Any], number: str | None, target: str | None
+        self, table: Table, state: dict[str, Any], number: str | None, target: str | None
     ) -> Copy:
         pace = self._pace
         # Where the rate is low, small chunks: it is held within a second.
@@ -272,7 +277,7 @@ class _Copies:
             self._sweep(number, "begins", again)
         for name in truncated - asked_for:
             if self._progress.get(name, {}).get("what") == "rows":
-                self._progress[name] = {**self._progress[name], **begun()}
+                self._progress[name] = _own(self._progress[name]) | begun()
         self._copies = [c for c in self._copies if c.table.full_name not in truncated]
         self._plan()
 
@@ -375,7 +380,7 @@ class _Copies:
         self._throttle.took(len(chunk.keys))
         name = copy.table.full_name
         if copy.number is None:
-            self._progress[name] = {**self._progress[name], **state}
+            self._progress[name] = _own(self._progress[name]) | state
         else:
             self._advance(copy.number, name, state)
         if copy.is_done:
