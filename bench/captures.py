@@ -186,11 +186,17 @@ def watch(
     row: Callable[[shapes.Image], topics.Row],
     usage: Callable[[], Usage],
     check: Callable[[], object],
+    *,
+    is_new: bool = False,
 ) -> Sample:
-    """Wait until rows 1 to `rows` are in the topics, then compare every one of them."""
+    """Wait until rows 1 to `rows` are in the topics, then compare every one of them.
+
+    is_new: the topics hold nothing else; a side that has begun already may have written some.
+    """
     ends = topics.Ends(servers, *into)
-    # A topic that its side has not made yet begins at nothing.
-    begins = ends.places() or {(t, at): 0 for t in into for at in range(shape.partitions)}
+    begins = {(topic, at): 0 for topic in into for at in range(shape.partitions)}
+    if not is_new:
+        begins = ends.places()
     base = sum(begins.values())
     deadline = monotonic() + WITHIN_S
     first: tuple[int, Usage] | None = None

@@ -62,7 +62,7 @@ def _snapshot(kind: str, rows: int) -> Iterator[Figure]:
                     return [
                         watch(
                             servers, into, rows, ORDERS, ORDERS.ours,
-                            lambda: Usage.of(process), one.alive,
+                            lambda: Usage.of(process), one.alive, is_new=True,
                         )
                     ]  # fmt: skip
 
@@ -77,7 +77,7 @@ def _snapshot(kind: str, rows: int) -> Iterator[Figure]:
                 return [
                     watch(
                         servers, into, rows, ORDERS, ORDERS.theirs,
-                        lambda: connect.usage, lambda: connect.check(name),
+                        lambda: connect.usage, lambda: connect.check(name), is_new=True,
                     )
                 ]  # fmt: skip
 
