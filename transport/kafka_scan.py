@@ -39,7 +39,8 @@ class _Place:
 
     young: what stands from there on has removed nothing by compaction yet. newest: the ordinal of
     the newest row that came. doubtful: keys of rows that do not count, as far as it is known now,
-    each with the (epoch, run) and the op of its latest.
+    each with the (epoch, run) and the op of its latest. deletes: keys of deletes that do not count,
+    or not yet, whose tombstones are still to come.
     """
 
     end: int
@@ -47,6 +48,7 @@ class _Place:
     start: int | None = None
     left: int = 0
     newest: int = 0
+    deletes: set[bytes] = field(default_factory=set)
     doubtful: dict[bytes, tuple[tuple[int, int], str]] = field(default_factory=dict)
 
 
@@ -166,10 +168,12 @@ class Scan:
         for i, value in enumerate(rows.values):
             if value:
                 yield from self._stamped(place, here, rows.part(i, i + 1))
-            elif rows.keys[i] not in here.doubtful:
+            elif rows.keys[i] in here.deletes:
+                # Of a delete that does not count, or comes after the end: it says nothing.
+                here.deletes.remove(rows.keys[i])
+            else:
                 # The key is gone from here on: its delete may have been compacted away while we
-                # read, when an older row of it had been read already. After a row that does not
-                # count, a tombstone says nothing.
+                # read, when an older row of it had been read already.
                 yield self._single(place, "d", here.newest, rows.keys[i])
 
     def _stamped(self, place: Place, here: _Place, rows: Stretch) -> Iterator[Rows]:
@@ -197,6 +201,9 @@ class Scan:
     ) -> Iterator[Rows]:
         batch = self._batch(run)
         if not batch or batch > self._until:
+            if place[0] in self._cleaning:
+                here.deletes.update(k for k, v in zip(rows.keys, rows.values, strict=True)
+                                    if op_of(v) == "d")  # fmt: skip
             if place[0] in self._cleaning and rows.offsets[0] < here.young:
                 for key, value in zip(rows.keys, rows.values, strict=True):
                     here.doubtful[key] = run, op_of(value)
