@@ -54,6 +54,13 @@ class Gtids(Flavour):
     def verify(self, cursor: Any, after: Position) -> None:
         held = gtid_set(after)
         if not held <= self._global(cursor, "gtid_executed"):
+            cursor.execute("SHOW GLOBAL STATUS LIKE 'Rpl_semi_sync_source_wait_sessions'")
+            waiting = cursor.fetchone()
+            if waiting and int(waiting[1]):
+                raise Transient(
+                    "found a commit in our position that still waits for the server's replica",
+                    hint="it is executed once the replica answers, or the server waits no longer",
+                )
             raise SourceLost(
                 "found transactions in our position that the server never executed: it is another "
                 "server, was restored from a backup, or its binlogs were reset",

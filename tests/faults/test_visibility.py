@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from capture.loop import capture
 from schemas.change import Piece
 from schemas.errors import Transient
 from tests.faults.pipeline import until
@@ -230,3 +231,34 @@ def test_a_commit_that_is_applied_before_it_is_visible_is_no_difference(
             write()
             stream_one(flow)
             assert flow.verify(pause=pause).verdict == ("invalid" if mutant else "valid")
+
+
+def test_a_capture_that_restarts_while_a_commit_is_held_back_waits_for_it(
+    stalling: Stalling, postgres: Server, new_database: Callable[[Server], Database]
+) -> None:
+    """T60: the log holds a commit that MySQL does not count as executed yet: it is not lost."""
+    source, target = stalling.database, new_database(postgres)
+
+    class Held(Exception):
+        """The commit is in the log."""
+
+    def look(piece: Piece) -> None:
+        if any("u" in rows.ops for rows in piece.rows) and piece.commit:
+            raise Held
+
+    with replica(source.name, source, target) as flow:
+        flow.capture()
+        with holding(stalling) as write:
+            write()
+            with pytest.raises(Held):
+                capture(flow.source, flow.log, seen=look)
+            if source.server.kind == "mysql":
+                with pytest.raises(Transient, match="waits for the server's replica"):
+                    flow.capture()
+            else:
+                flow.capture()
+            source.query(stalling.release)
+        flow.capture()
+        flow.apply()
+        assert target.query("select max(version) from people") == [(2,)]
+        assert flow.verify().verdict == "valid"
