@@ -14,11 +14,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply import read_back, verified
+from apply import checked, read_back, verified
+from apply.barrier import compare
 from apply.beats import newest, removal
+from apply.checked import Checked
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
-from apply.own import CHECKPOINT, METADATA, STREAM, SWEEP, TABLES, WAITING, described
+from apply.own import CHECKED, CHECKPOINT, METADATA, STREAM, SWEEP, TABLES, WAITING, described
 from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
@@ -167,6 +169,11 @@ class DatabaseTarget:
                 rows=row.rows_applied,
             )
 
+    def checked(self) -> list[Checked]:
+        with self._connected() as connection:
+            has = sa.inspect(connection).has_table(CHECKED.name)
+            return checked.read(connection, self._source) if has else []
+
     def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:
         with self._connected() as connection:
             catalog = Catalog(self._server, connection, self._placement)
@@ -184,7 +191,7 @@ class DatabaseTarget:
     # Applying.
 
     def apply(self, batch: Batch, *, expect: Offset | None) -> int:
-        return self._planning(batch, expect, write)
+        return self._planning(batch, expect, compare if batch.check else write)
 
     def merge(self, batch: Batch, tables: Collection[str], *, expect: Offset | None) -> int:
         return self._planning(batch, expect, partial(merge, tables=tables))

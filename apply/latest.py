@@ -27,6 +27,7 @@ class LatestBatch:
     seen: Callable[[int], None] = lambda rows: None
     truncates: Sequence[Truncate] = ()
     sweeps: Sequence[Sweep] = ()
+    check: bool = False
     batches: int = 1
     seeds: bool = False
     is_empty: bool = False

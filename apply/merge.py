@@ -7,7 +7,7 @@ touched. Rows without an identity are the target's own and stay.
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -60,7 +60,7 @@ def merge(
     merging.vacate()
     writing = Writing(transaction, waiting, sweeps, learns=False)
     for block in batch.blocks():
-        found = [rows for rows in map(_Among(different), block) if len(rows)]
+        found = [rows for rows in map(among(different), block) if len(rows)]
         if found:
             writing.block(found)
     writing.finish()
@@ -68,16 +68,22 @@ def merge(
     return transaction.written
 
 
-class _Among:
+def differing(transaction: Transaction, batch: Batch) -> Sequence[int]:
+    """The ordinals of the batch's rows that the target lacks or has otherwise, ascending; nothing
+    is written but what the rows say of identities.
+    """
+    merging = _Merging(transaction, ())
+    merging.stage(batch)
+    return merging.different()
+
+
+def among(ordinals: Sequence[int]) -> Callable[[Rows], Rows]:
     """Picks the rows whose ordinals are in a sorted array, as changes."""
 
-    def __init__(self, ordinals: Sequence[int]) -> None:
-        self._ordinals = ordinals
-
-    def __call__(self, rows: Rows) -> Rows:
-        low = bisect_left(self._ordinals, rows.ordinals[0])
-        high = bisect_left(self._ordinals, rows.ordinals[-1] + 1)
-        wanted = set(self._ordinals[low:high])
+    def picked(rows: Rows) -> Rows:
+        low = bisect_left(ordinals, rows.ordinals[0])
+        high = bisect_left(ordinals, rows.ordinals[-1] + 1)
+        wanted = set(ordinals[low:high])
         at = [i for i, ordinal in enumerate(rows.ordinals) if ordinal in wanted]
         return replace(
             rows,
@@ -86,6 +92,8 @@ class _Among:
             keys=[rows.keys[i] for i in at],
             values=[rows.values[i] for i in at],
         )
+
+    return picked
 
 
 class _Merging:

@@ -92,6 +92,20 @@ SEEN = sa.Table(
 )
 """The identities that came since that copy began, some of them twice."""
 
+CHECKED = sa.Table(
+    "headwater_checked",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("number", name_type(64), nullable=False),
+    sa.Column("row_count", sa.BigInteger, nullable=False),
+    sa.Column("different", sa.BigInteger, nullable=False),
+    sa.Column("extra", sa.BigInteger),
+    sa.Column("listed", text_type(), nullable=False),
+    sa.Column("position", text_type()),
+)
+"""What the newest check in the stream found (apply/barrier.py); extra: null until its end."""
+
 VERIFIED = sa.Table(
     "headwater_verified",
     METADATA,

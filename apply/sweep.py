@@ -5,7 +5,7 @@ stream, is kept. What the target has besides at the copy's end, the source does 
 a target that did not read the copy's beginning deletes nothing at its end.
 """
 
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence, Set
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ import sqlalchemy as sa
 import structlog
 
 from apply import fields
+from apply.checked import LISTED, Results
 from apply.own import SEEN, SWEEP
 from apply.plan import ORDINAL, SET, Plan
 from apply.transaction import ALL, Transaction
@@ -48,6 +49,8 @@ class Sweeps:
             mine = {"source": self._source, "table_name": sweep.table, "number": sweep.number}
             self._in.connection.execute(sa.insert(SWEEP).values(mine))
             self._active[sweep.table] = sweep.number
+            if sweep.check:
+                self._results.begin(plan.name, sweep.number)
 
     def note(self, plan: Plan, keys: Sequence[bytes]) -> None:
         """Keep the identities of rows that came, where the table is being copied whole."""
@@ -72,12 +75,21 @@ class Sweeps:
             self._delete(plan, sweep)
             self._forget(plan.name)
 
+    @property
+    def active(self) -> Set[str]:
+        """The tables whose rows are kept."""
+        return self._active.keys()
+
     def _delete(self, plan: Plan, sweep: Sweep) -> None:
         sql, (name,) = self._in.sql(plan), plan.identity
         self._in.session.ready(plan.keys)
         rows = self._unseen(plan, name, sweep)
         staged = self._in.run(sa.insert(plan.keys).from_select([ORDINAL, SET, name], rows))
         self._in.session.filled(plan.keys, staged)
+        if sweep.check:
+            some = self._in.connection.scalars(sa.select(plan.keys.c[name]).limit(LISTED))
+            self._results.end(plan.name, staged, map(str, some))
+            return
         # Rows of a tree, and of tables whose own sweep comes after this: as far as they may go.
         while staged:
             if plan.references:
@@ -95,6 +107,10 @@ class Sweeps:
                 rows=held,
                 reason="rows of other tables reference them",
             )
+
+    @property
+    def _results(self) -> Results:
+        return Results(self._in.connection, self._source, self._in.batch.position)
 
     def _unseen(self, plan: Plan, name: str, sweep: Sweep) -> sa.Select[Any]:
         server, column = self._in.server, plan.target.c[name]

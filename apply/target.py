@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
+from apply.checked import Checked
 from schemas.beat import Beat
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
@@ -117,6 +118,10 @@ class Target(Protocol):
 
     def filled(self, tables: Sequence[Table]) -> list[str]:
         """Full names of those tables that are there and hold rows with an identity."""
+        ...
+
+    def checked(self) -> Sequence[Checked]:
+        """What the newest checks in the stream found (apply/barrier.py)."""
         ...
 
     def applied(self) -> Applied | None:

@@ -55,7 +55,8 @@ def ended(state: Mapping[str, Any], rows: int) -> dict[str, Any]:
 
 @dataclass(slots=True, eq=False)
 class Copy:
-    """What is left of a table's copy. number, target: of the request, where it was asked for.
+    """What is left of a table's copy. number, target, check: of the request, where it was asked
+    for.
 
     rows: about so many are read at once; at most `most_rows`, or `most_bytes`.
     """
@@ -66,6 +67,7 @@ class Copy:
     target: str | None
     most_rows: int
     most_bytes: int
+    check: bool = False
     rows: int = 0
     rereads: int = 0
     read: list[Range] = field(default_factory=list)

@@ -29,7 +29,7 @@ def taken_in(
             continue
         state["upto"] = number
         if request.what == "copy":
-            copies[str(number)] = _copy(request, tables, of)
+            copies[str(number)] = _copy(request, tables, of, copies)
         elif request.what == "cancel":
             one = copies.get(str(request.number))
             if one is not None and one["state"] == "copying":
@@ -72,7 +72,7 @@ def sweeps(
         if "keys" in state or not (bounds == (None, None) or _is_number(tables.get(full_name))):
             continue
         after, until = (None if b is None else int(b[0]) for b in bounds)
-        found.append(Sweep(full_name, name, what, copy["for"], after, until))
+        found.append(Sweep(full_name, name, what, copy["for"], after, until, copy["check"]))
     return tuple(found)
 
 
@@ -85,13 +85,26 @@ def _is_number(table: Table | None) -> bool:
     )
 
 
-def _copy(request: Request, tables: Mapping[str, Table], of: Mapping[str, int]) -> dict[str, Any]:
+def _copy(
+    request: Request,
+    tables: Mapping[str, Table],
+    of: Mapping[str, int],
+    others: Mapping[str, dict[str, Any]],
+) -> dict[str, Any]:
     """The state of a copy that was asked for."""
     wanted = request.tables or {name: {} for name in tables}
     unknown = [name for name in wanted if name not in tables]
-    copy: dict[str, Any] = {"for": request.for_target, "state": "copying"}
+    copy: dict[str, Any] = {
+        "for": request.for_target,
+        "check": request.check,
+        "state": "copying",
+    }
     if unknown:
         why = f"found no captured table {unknown[0]}"
+        return {**copy, "state": "failed", "why": why, "tables": {}, "from": {}}
+    busy = [n for n, other in others.items() if other["state"] == "copying"]
+    if request.check and any(others[n]["tables"].keys() & wanted for n in busy):
+        why = f"found its tables being copied or checked (request {', '.join(busy)})"
         return {**copy, "state": "failed", "why": why, "tables": {}, "from": {}}
     states = {
         name: begun(

@@ -27,7 +27,7 @@ from capture.source import Source
 from schemas.change import Commit, Piece, Position, Progress, Stamp, Sweep, SweepWhat
 from schemas.errors import Operator
 from schemas.progress import asked_copies, first_copies, pending
-from schemas.table import Table
+from schemas.table import Table, parents_first
 from transport.asked import Asked
 from transport.log import Opened
 
@@ -74,22 +74,6 @@ def with_copies(
     if seeds := due_seeds(progress, tables):
         pieces = seeded(source, pieces, opened.stamp, seeds, progress, pace.rows)
     yield from copies.run(pieces)
-
-
-def parents_first(tables: Sequence[Table]) -> list[Table]:
-    """Tables so ordered that a foreign key's parent comes before its child, cycles aside."""
-    by_name = {t.full_name: t for t in tables}
-    ordered: dict[str, Table] = {}
-
-    def place(table: Table, above: frozenset[str]) -> None:
-        for parent in table.parents:
-            if parent in by_name and parent not in above and parent not in ordered:
-                place(by_name[parent], above | {table.full_name})
-        ordered.setdefault(table.full_name, table)
-
-    for table in tables:
-        place(table, frozenset((table.full_name,)))
-    return list(ordered.values())
 
 
 def _known(
@@ -218,7 +202,15 @@ class _Copies:
         pace = self._pace
         # Where the rate is low, small chunks: it is held within a second.
         most = pace.rows if pace.max_rate is None else min(pace.rows, pace.max_rate)
-        return Copy(table, state, number, target, most_rows=most, most_bytes=pace.size_bytes)
+        return Copy(
+            table,
+            state,
+            number,
+            target,
+            most_rows=most,
+            most_bytes=pace.size_bytes,
+            check=number is not None and asked_copies(self._progress)[number].get("check", False),
+        )
 
     # What the stream does.
 
@@ -385,7 +377,9 @@ class _Copies:
             self._advance(copy.number, name, state)
         if copy.is_done:
             self._plan()
-        commit = Commit(position=position, committed_at=None, for_target=copy.target)
+        commit = Commit(
+            position=position, committed_at=None, for_target=copy.target, check=copy.check
+        )
         return Piece(run=reading.run, rows=tuple(rows), commit=self.tell(commit))
 
     def _advance(self, number: str, name: str, state: Mapping[str, Any]) -> None:

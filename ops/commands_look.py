@@ -122,6 +122,10 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="send what differs through the pipeline again")
     ] = False,
+    barrier: Annotated[
+        bool,
+        typer.Option("--barrier", help="a check in the stream, compared at its very place"),
+    ] = False,
     table: Annotated[
         list[str] | None, typer.Option(help="only schema.table of the source; may be repeated")
     ] = None,
@@ -143,6 +147,16 @@ def verify(
         raise Misconfigured(
             "cannot verify both once and continuously", hint="leave out --once or --continuous"
         )
+    if barrier:
+        if continuous or repair or values:
+            raise Misconfigured(
+                "cannot combine --barrier with --continuous, --repair or --values",
+                hint="a check in the stream is one pass, and lists identities",
+            )
+        from ops.verify_barrier import run_barrier
+
+        code = run_barrier(loaded.config, target, tables=table or (), timeout_s=timeout, json=json)
+        raise typer.Exit(code)
     from ops.verify_command import run_verify, run_verify_continuously
 
     common: dict[str, Any] = {

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 from apply.references import translated_keys
 from apply.target import Placement, Target
-from capture.snapshot import parents_first
 from capture.source import Source
 from ops.verify_fence import Fence, NoRecords, Records
 from ops.verify_progress import Progress, begun
@@ -20,7 +19,7 @@ from ops.verify_rows import Found, judged
 from schemas.checksum import key_text
 from schemas.errors import Misconfigured
 from schemas.ranges import ALONE, Compared, Key, Parent
-from schemas.table import Table
+from schemas.table import Table, parents_first
 
 AGAIN = (1, 16, 16)
 """How often unequal ranges are compared again before their rows are, and into how many they are cut

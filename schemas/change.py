@@ -80,7 +80,8 @@ class Commit:
     committed_at: the newest source commit in it, microseconds since 1970 UTC (None: nothing was
     committed, an idle beat). marks: what a later read of the source must have seen (the source's
     own form, see Source.sees). progress: the copies' state after this commit, None where it did not
-    change. for_target: its rows are for this target alone. sweeps: see Sweep.
+    change. for_target: its rows are for this target alone. sweeps: see Sweep. check: its rows are
+    compared with the target's at exactly this place, and not written.
     """
 
     position: Position
@@ -91,6 +92,7 @@ class Commit:
     progress: Progress | None = None
     for_target: str | None = None
     sweeps: tuple["Sweep", ...] = ()
+    check: bool = False
 
 
 SweepWhat = Literal["begins", "ends", "given up"]
@@ -102,7 +104,7 @@ class Sweep(NamedTuple):
     stream since the beginning.
 
     number: names the copy. target: for whom, None for all. after, until: only rows whose identity,
-    one whole number, lies there (None: no bound).
+    one whole number, lies there (None: no bound). check: such rows are counted, not deleted.
     """
 
     table: str
@@ -111,6 +113,7 @@ class Sweep(NamedTuple):
     target: str | None = None
     after: int | None = None
     until: int | None = None
+    check: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,7 +145,7 @@ class Batch(Protocol):
     state at its end (schemas/progress.py). pending: full names of tables whose copy for this reader
     is not finished there: a partial row that the target lacks may be left to the chunk that is
     still to come. seeds: it holds identities (op "s") of rows that were there before the stream
-    began. sweeps: copies of whole tables that begin or end.
+    began. sweeps: copies of whole tables that begin or end. check: see Commit.
     """
 
     @property
@@ -175,6 +178,8 @@ class Batch(Protocol):
     def pending(self) -> frozenset[str]: ...
     @property
     def sweeps(self) -> Sequence[Sweep]: ...
+    @property
+    def check(self) -> bool: ...
 
     def place(self, ordinal: int) -> tuple[int, int]:
         """The number in the chain and the ordinal there of a row with this ordinal here."""

@@ -7,6 +7,7 @@ or end. What lies beyond `after` was not read; what lies in `open` was begun and
 
 Under REQUESTS, which is no table's name (those have a dot), the copies that were asked for:
 {"upto": the newest request taken in, "paused": bool, "copies": {number: {"for": target | null,
+"check": bool (rows are compared, not written),
 "state": "copying" | "done" | "cancelled" | "failed", "why": text, "from": {name: key}, "tables":
 {name: a state as above, with "until", "turn" (how often it began anew), or "keys" where rows are
 listed}}}}.
@@ -35,6 +36,8 @@ def pending(progress: Progress, target: str | None) -> frozenset[str]:
     """Full names of the tables whose copy for this target (None: for any) is not finished."""
     names = {name for name, state in first_copies(progress) if not state.get("done")}
     for copy in asked_copies(progress).values():
+        if copy.get("check"):
+            continue
         if copy["state"] == "copying" and target in (None, copy["for"] or target):
             names |= {name for name, state in copy["tables"].items() if not state["done"]}
     return frozenset(names)

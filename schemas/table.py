@@ -1,6 +1,7 @@
 """A source table as capture describes it: what `shop.schemas` holds, what targets are made from."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -156,3 +157,19 @@ class Table:
                 for f in data.get("composite_keys", ())
             ),
         )
+
+
+def parents_first(tables: Sequence[Table]) -> list[Table]:
+    """Tables so ordered that a foreign key's parent comes before its child, cycles aside."""
+    by_name = {t.full_name: t for t in tables}
+    ordered: dict[str, Table] = {}
+
+    def place(table: Table, above: frozenset[str]) -> None:
+        for parent in table.parents:
+            if parent in by_name and parent not in above and parent not in ordered:
+                place(by_name[parent], above | {table.full_name})
+        ordered.setdefault(table.full_name, table)
+
+    for table in tables:
+        place(table, frozenset((table.full_name,)))
+    return list(ordered.values())

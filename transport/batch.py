@@ -89,6 +89,10 @@ class StoredBatch:
         return self.record.pending(self.target)
 
     @property
+    def check(self) -> bool:
+        return self.record.check
+
+    @property
     def sweeps(self) -> Sequence[Sweep]:
         return self.record.sweeps
 

@@ -103,7 +103,11 @@ def _whole(progress: Progress, target: str) -> Iterator[tuple[_Of, dict[str, Any
         if state["what"] == "rows":
             yield _Of(name, None), state
     for number, copy in asked_copies(progress).items():
-        if copy["for"] not in (None, target) or copy["state"] not in ("copying", "done"):
+        if (
+            copy.get("check")
+            or copy["for"] not in (None, target)
+            or copy["state"] not in ("copying", "done")
+        ):
             continue
         for name, state in copy["tables"].items():
             if "keys" not in state and state.get("until") is None and name not in copy["from"]:

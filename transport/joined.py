@@ -115,7 +115,8 @@ def _is_plain(record: Record) -> bool:
     """Seeds and truncates have their own places; and during a first copy a row may come by its
     chunk and by the stream, which are two batches and two writes.
     """
-    return not (record.seeds or record.truncates or record.sweeps or record.pending(None))
+    alone = record.seeds or record.truncates or record.sweeps or record.check
+    return not (alone or record.pending(None))
 
 
 def _spans(record: Record) -> Iterator[tuple[tuple[str, int], Span]]:

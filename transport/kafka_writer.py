@@ -263,6 +263,7 @@ class Writer:
             progress=progress,
             seeds=draft.seeds,
             sweeps=commit.sweeps,
+            check=commit.check,
         )
 
     def _check_held(self, record: Record) -> None:

@@ -156,6 +156,7 @@ class LocalLog:
             progress=progress,
             seeds=draft.seeds,
             sweeps=commit.sweeps,
+            check=commit.check,
         )
 
     def accepted(self) -> Position | None:

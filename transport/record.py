@@ -48,13 +48,15 @@ class Request:
 
     what: "copy" these tables anew (full name -> {"keys": identities as JSON texts}, {"after": key,
     "until": key} of the table's paging order, or {}: the whole table), for one target or for all;
-    "pause" or "resume" all copies; "cancel" the request `number`. Never part of the chain.
+    "pause" or "resume" all copies; "cancel" the request `number`. check: what is copied is compared
+    with the targets' rows at its very place, and not written. Never part of the chain.
     """
 
     what: Literal["copy", "pause", "resume", "cancel"]
     tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     for_target: str | None = None
     number: int | None = None
+    check: bool = False
 
     def dumps(self) -> bytes:
         """Compact JSON."""
@@ -64,6 +66,7 @@ class Request:
                 "tables": self.tables,
                 "for": self.for_target,
                 "number": self.number,
+                "check": self.check,
             }
         )
 
@@ -98,6 +101,7 @@ class Record:
     progress: Progress = field(default_factory=dict)
     seeds: bool = False
     sweeps: tuple[Sweep, ...] = ()
+    check: bool = False
     rebase: bool = False
 
     @property
@@ -142,6 +146,8 @@ class Record:
         }
         if self.origin is not None:
             data["origin"] = self.origin
+        if self.check:
+            data["check"] = True
         if self.sweeps:
             data["sweeps"] = [list(sweep) for sweep in self.sweeps]
         if self.rebase:
@@ -165,6 +171,7 @@ def loads(data: bytes | str) -> Entry:
                 tables=parsed["tables"],
                 for_target=parsed["for"],
                 number=parsed["number"],
+                check=parsed.get("check", False),
             )
         return Record(
             epoch=parsed["epoch"],
@@ -187,6 +194,7 @@ def loads(data: bytes | str) -> Entry:
             progress=parsed["progress"],
             seeds=parsed["seeds"],
             sweeps=tuple(Sweep(*sweep) for sweep in parsed.get("sweeps", ())),
+            check=parsed.get("check", False),
             rebase=parsed.get("rebase", False),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -95,6 +95,30 @@ def test_a_copy_for_one_target_mends_it_while_the_stream_goes_on(
         assert worker.stop() == 0
 
 
+def test_a_check_in_the_stream_is_exact_under_load(flow: Pipeline, workload: Workload) -> None:
+    """T73: no lag is waited out, none is taken for a difference, and one spoilt row is found."""
+    flow.prepare()
+    workers = [flow.capture(), flow.apply("mirror")]
+    until(lambda: not flow.is_copying, "the first copy")
+    assert found(flow, "mirror") == []
+    schema, people = schema_of(flow.source), f"{schema_of(flow.source)}.people"
+    tables = ["--table", people, "--table", f"{schema}.ledger"]
+    for wanted in ("valid", "invalid"):
+        if wanted == "invalid":
+            spoil(flow.targets["mirror"])
+        checking = flow.start("verify", "mirror", "--barrier", "--json", *tables)
+        while checking.code is None:
+            workload.step(only=("cold", "insert", "hot", "large"))
+            sleep(0.02)
+        report = orjson.loads(checking.said.splitlines()[-1])
+        assert (report["verdict"], checking.code) == (wanted, int(wanted == "invalid")), report
+    (wrong,) = [t for t in report["tables"] if t["table"] == people]
+    assert {kind for kind, _ in wrong["listed"]} <= {"different", "extra"}
+    assert wrong["extra"] == 1
+    for worker in workers:
+        assert worker.stop() == 0
+
+
 def test_listed_rows_are_copied_or_deleted(flow: Pipeline, workload: Workload) -> None:
     flow.prepare()
     workers = [flow.capture(), flow.apply("mirror"), flow.apply("other")]

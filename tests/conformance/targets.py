@@ -140,6 +140,7 @@ class Stream:
         progress: Progress | None = None,
         for_target: str | None = None,
         sweeps: tuple[Sweep, ...] = (),
+        check: bool = False,
         reader: str | None = None,
     ) -> Batch:
         """One batch of these changes, in this order, as the target `reader` gets it."""
@@ -159,6 +160,7 @@ class Stream:
             progress=progress,
             for_target=for_target,
             sweeps=sweeps,
+            check=check,
         )
         piece = Piece(run=run, rows=tuple(rows), truncates=tuple(truncates), commit=commit)
         self.log.append(piece)
