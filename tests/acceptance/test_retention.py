@@ -85,7 +85,7 @@ def test_a_target_that_was_paused_for_half_of_the_logs_retention(
         assert capture.stop() == 0
         checked = flow.start("preflight", "branch")
         assert checked.wait() == OPERATOR
-        assert "rebuild the target" in checked.said
+        assert "headwater rebuild" in checked.said
 
 
 def why(flow: Pipeline) -> str:

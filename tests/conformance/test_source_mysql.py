@@ -362,7 +362,7 @@ def test_a_user_without_the_right_to_read_the_log_is_told_what_to_grant(database
         )
         problems = {f.problem for f in source.check()}
         assert "the user has no REPLICATION SLAVE" in problems
-        with Tap(source) as tap, pytest.raises(HeadwaterError, match="refused"):
+        with pytest.raises(HeadwaterError, match="refused"), Tap(source) as tap:
             list(tap.pieces)
     finally:
         database.execute(f"drop user {user}@'%'")

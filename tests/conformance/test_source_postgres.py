@@ -629,7 +629,7 @@ def test_a_slot_whose_wal_was_removed_is_reported_lost(strict: Server) -> None:
             database.execute("CHECKPOINT")
             with pytest.raises(SourceLost, match="lost") as caught:
                 read(source, at)
-            assert "first copy" in caught.value.hint
+            assert "headwater drop SOURCE --log" in caught.value.hint
             assert any("is lost" in f.problem for f in source.check())
 
 
