@@ -162,6 +162,12 @@ class _Copies:
 
     def _plan(self) -> None:
         """Make the copies that the progress names and that are not begun here; drop the others."""
+        for number, copy in self._active().items():
+            left = [n for n, state in copy["tables"].items() if not state["done"]]
+            if gone := [name for name in left if name not in self._tables]:
+                why = f"the source no longer has {gone[0]}"
+                self._progress.update(changed(self._progress, number, state="failed", why=why))
+                self._sweep(number, "given up")
         old = {(c.number, c.table.full_name): c for c in self._copies}
         wanted = list(self._due())
         self._copies = [

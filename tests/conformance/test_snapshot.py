@@ -25,9 +25,11 @@ from capture.snapshot import What, with_copies
 from capture.source import Source
 from schemas.change import Progress
 from schemas.codec import parse
+from schemas.progress import asked_copies
 from schemas.selection import Selection
 from tests.services.database import Database
 from transport.memory import MemoryLog, MemoryStore
+from transport.record import Request
 
 NAME = "shop"
 ROWS = 1200
@@ -308,3 +310,34 @@ def test_a_table_that_the_selection_takes_in_later_is_copied_and_a_dropped_one_g
     assert len(held) == 250
     assert len(copied[item]) == len(set(copied[item]))
     assert (len(copied[item]) < ROWS) == is_dropped
+
+
+def test_a_copy_that_was_asked_for_of_a_dropped_table_has_failed(
+    database: Database,
+) -> None:
+    """H131: whoever waits for it hears of it, and the stream goes on."""
+    fill(database)
+    if family(database) == "postgres":
+        with opened(database) as source:
+            source.prepare()
+    store, item = MemoryStore(), table_name(database)
+    copy_until(database, store, is_enough=lambda n, _: n >= 1, what="none")
+    asked = MemoryLog(NAME, store).ask(Request(what="copy", tables={item: {}}))
+
+    def one_life(is_enough: Callable[[dict[str, Any]], bool]) -> None:
+        with opened(database) as source, contextlib.closing(MemoryLog(NAME, store)) as log:
+            pace, anew = Pace(rows=CHUNK), set[str]()
+            pieces = with_copies(source, log.open(), {}, pace=pace, asked=log.requests, anew=anew)
+            for piece in pieces:
+                log.append(piece)
+                log.accepted()
+                progress = (piece.commit and piece.commit.progress) or {}
+                if is_enough(asked_copies(progress).get(str(asked), {})):
+                    return
+
+    one_life(lambda copy: any(s["rows"] for s in copy.get("tables", {}).values()))
+    if family(database) == "postgres":  # MySQL's log shows it, and stops for the operator
+        database.execute("drop table item")
+        one_life(lambda copy: copy.get("state") == "failed")
+    else:
+        one_life(lambda copy: copy.get("state") == "done")
