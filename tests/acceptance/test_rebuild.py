@@ -20,7 +20,7 @@ from ops.compose import opened_log
 from tests.acceptance.test_import import CALM, writing
 from tests.acceptance.test_operator_errors import OPERATOR, NewDatabase, a_name, assert_says
 from tests.faults.pipeline import Pipeline, Worker, pipeline, until
-from tests.faults.workload import TABLES, Workload, create
+from tests.faults.workload import KINDS, TABLES, Workload, create
 from tests.services.database import Database
 from tests.services.server import Server
 
@@ -252,7 +252,8 @@ def test_what_the_log_has_forgotten_is_said_before_anything_is_written(
     target = flow.targets["branch"]
     rebuild(flow, "--at", "2")
     for _ in range(20):
-        workload.step()
+        # After a truncate, the log has all of its table again.
+        workload.step(only=[kind for kind in KINDS if kind != "truncate"])
     logged(flow, workload.beat())
     assert capture.stop() == 0
     with opened_log(flow.config, flow.name) as log:
