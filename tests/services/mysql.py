@@ -96,6 +96,9 @@ def launch(kind: str, argv: Sequence[str], data: Path, account: str | None) -> S
         [
             *argv,
             f"--datadir={data}",
+            # Its own: MariaDB removes other servers' temporary files where it starts, and the one
+            # that has them open then crashes.
+            f"--tmpdir={give(data.parent / 'tmp', account)}",
             f"--port={port}",
             "--bind-address=127.0.0.1",
             "--skip-name-resolve",
