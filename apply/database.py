@@ -210,7 +210,7 @@ class DatabaseTarget:
             assert self._session is not None, "_connected has opened it"
             transaction = Transaction(self._session, plans, self._statements, self._source, batch)
             reach("before-target-write")
-            sweeps = Sweeps(transaction, self._source, self._sweeping)
+            sweeps = Sweeps(transaction, self._sweeping)
             written = writes(transaction, batch, self._waiting, sweeps)
             reach("after-target-write")
             reach("before-target-commit")

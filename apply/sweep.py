@@ -27,10 +27,8 @@ class Sweeps:
     the batch.
     """
 
-    def __init__(
-        self, transaction: Transaction, source: str, active: MutableMapping[str, str]
-    ) -> None:
-        self._in, self._source, self._active = transaction, source, active
+    def __init__(self, transaction: Transaction, active: MutableMapping[str, str]) -> None:
+        self._in, self._source, self._active = transaction, transaction.source, active
 
     def begin(self, sweeps: Iterable[Sweep]) -> None:
         """Take up what begins with this batch, before its rows; let go of what was given up."""

@@ -27,10 +27,9 @@ from capture.pool import Pool
 from capture.ranges import TableRanges
 from capture.renames import Renames
 from capture.resync import Resync
-from capture.source import Chunk, Keeps, Noted
+from capture.source import Chunk, Keeps, Noted, envelopes
 from schemas.beat import BEATS, Beat
 from schemas.change import Commit, Piece, Position, Progress, Stamp
-from schemas.codec import Envelope
 from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
 from schemas.ranges import Compared, SourceRanges
@@ -142,13 +141,13 @@ class MySQLSource:
         self, table: Table, after: Any, limit: int, *, until: Any = None, epoch: int, run: int
     ) -> Chunk:
         """See capture/source.py."""
-        flavour, envelope = self._flavour, self._opened(table, epoch, run)
+        flavour, envelope = self._flavour, envelopes(self, table, epoch=epoch, run=run)
         with self._connection() as connection:
             return mysql_chunk.page(flavour, connection, table, after, limit, until, envelope)
 
     def chunk_of(self, table: Table, identities: Sequence[bytes], *, epoch: int, run: int) -> Chunk:
         """See capture/source.py."""
-        flavour, envelope = self._flavour, self._opened(table, epoch, run)
+        flavour, envelope = self._flavour, envelopes(self, table, epoch=epoch, run=run)
         with self._connection() as connection:
             return mysql_chunk.listed(flavour, connection, table, identities, envelope)
 
@@ -249,17 +248,6 @@ class MySQLSource:
     def close(self) -> None:
         """See capture/source.py."""
         self._connections.close()
-
-    def _opened(self, table: Table, epoch: int, run: int) -> mysql_chunk.Opened:
-        return lambda read_at: Envelope(
-            table,
-            connector=self.connector,
-            source=self.name,
-            epoch=epoch,
-            run=run,
-            committed_at=read_at,
-            snapshot=True,
-        )
 
     @property
     def _beats(self) -> Beats:

@@ -3,9 +3,8 @@
 from collections.abc import Iterator
 
 from capture.reading import Reading
-from capture.source import Source
+from capture.source import Source, envelopes
 from schemas.change import Rows
-from schemas.codec import Envelope
 
 
 def kept(reading: Reading) -> Iterator[Rows]:
@@ -27,15 +26,7 @@ def gone(reading: Reading, source: Source, epoch: int) -> Iterator[Rows]:
     keys = [key for key in dict.fromkeys(listed or ()) if key not in there]
     if not keys:
         return
-    envelope = Envelope(
-        chunk.table,
-        connector=source.connector,
-        source=source.name,
-        epoch=epoch,
-        run=reading.run,
-        committed_at=chunk.read_at,
-        snapshot=True,
-    )
+    envelope = envelopes(source, chunk.table, epoch=epoch, run=reading.run)(chunk.read_at)
     ordinals = list(range(len(chunk.keys), len(chunk.keys) + len(keys)))
     values = [envelope.delete(key.decode(), n) for key, n in zip(keys, ordinals, strict=True)]
     yield Rows(

@@ -34,10 +34,9 @@ from capture.postgres_stream import Assembler, follow
 from capture.postgres_wal import Wal
 from capture.ranges import TableRanges
 from capture.resync import Resync
-from capture.source import Chunk, Keeps, Noted
+from capture.source import Chunk, Keeps, Noted, envelopes
 from schemas.beat import BEATS, Beat
 from schemas.change import Commit, Piece, Position, Progress, Stamp
-from schemas.codec import Envelope
 from schemas.errors import HeadwaterError, Misconfigured, SourceLost
 from schemas.finding import Finding
 from schemas.ranges import Compared, SourceRanges
@@ -163,7 +162,7 @@ class PostgresSource:
         self, table: Table, after: Any, limit: int, *, until: Any = None, epoch: int, run: int
     ) -> Chunk:
         """See Source.chunk; a chunk also writes one message to the log (postgres_chunk.nudge)."""
-        envelope = self._opened(table, epoch, run)
+        envelope = envelopes(self, table, epoch=epoch, run=run)
         with self._readers.taken() as session:
             server = self._known_server(session)
             chunk = postgres_chunk.page(session, server, table, after, limit, until, envelope)
@@ -172,7 +171,7 @@ class PostgresSource:
 
     def chunk_of(self, table: Table, identities: Sequence[bytes], *, epoch: int, run: int) -> Chunk:
         """See Source.chunk_of."""
-        envelope = self._opened(table, epoch, run)
+        envelope = envelopes(self, table, epoch=epoch, run=run)
         with self._readers.taken() as session:
             server = self._known_server(session)
             chunk = postgres_chunk.listed(session, server, table, identities, envelope)
@@ -326,17 +325,6 @@ class PostgresSource:
         """Compare the catalog with what the log knows; what differs counts at the log's end."""
         catalog = postgres_catalog.names(self._session)
         relations.look(catalog, lambda: postgres_slot.lsn_of(self.now()[0]))
-
-    def _opened(self, table: Table, epoch: int, run: int) -> postgres_chunk.Opened:
-        return lambda read_at: Envelope(
-            table,
-            connector=self.connector,
-            source=self.name,
-            epoch=epoch,
-            run=run,
-            committed_at=read_at,
-            snapshot=True,
-        )
 
     def _expect(self, session: Session, position: Position) -> None:
         """Make the stream pass `position` at once, however idle the server is; where nothing may be

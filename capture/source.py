@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 from schemas.beat import Beat
 from schemas.change import Piece, Position, Progress, Stamp
-from schemas.codec import Wire, columns
+from schemas.codec import Envelope, Wire, columns
 from schemas.finding import Finding
 from schemas.ranges import Compared, SourceRanges
 from schemas.table import Table
@@ -224,3 +224,16 @@ class Source(Protocol):
     def close(self) -> None:
         """Close every connection; idempotent."""
         ...
+
+
+def envelopes(source: Source, table: Table, *, epoch: int, run: int) -> Callable[[int], Envelope]:
+    """The envelopes of a copy's rows, given when they were read (microseconds since 1970 UTC)."""
+    return lambda read_at: Envelope(
+        table,
+        connector=source.connector,
+        source=source.name,
+        epoch=epoch,
+        run=run,
+        committed_at=read_at,
+        snapshot=True,
+    )

@@ -3,6 +3,7 @@ needed but the log, and the stream does not stop.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -49,7 +50,7 @@ def resync(
             with opened_log(config, source) as log:
                 request = Request(what="copy", tables={name: {"keys": some}}, for_target=target)
                 number, after = asked(log, request)
-                copy, batch = _ended(log, source, number, after, deadline)
+                copy, batch = ended(log, source, number, after, deadline)
             if copy["state"] != "done":
                 raise Operator(
                     f"found the copy {number} of {len(some)} rows of {name} {copy['state']}",
@@ -83,9 +84,12 @@ def states(log: Log, number: int, after: Offset | None) -> Iterator[tuple[dict[s
             return
 
 
-def _ended(
-    log: Log, source: str, number: int, after: Offset | None, deadline: float
+def ended(
+    log: Log, source: str, number: int, after: Offset | None, deadline: float = inf
 ) -> tuple[dict[str, Any], int]:
+    """Wait until a request's copy has ended, at most until `deadline` (time.monotonic); its state,
+    and the batch that brought it. Raises Operator where nobody captures, or it takes too long.
+    """
     copy, batch = dict[str, Any](), 0
     try:
         for found, at in states(log, number, after):

@@ -4,13 +4,12 @@ the very place at which the source was read (apply/barrier.py). No lag is waited
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from apply.checked import Checked
 from ops import show
 from ops.compose import opened_log, opened_target, target_config
 from ops.config import Config
-from ops.resync import NotTaken, asked, states
+from ops.resync import asked, ended
 from schemas.errors import Operator
 from transport.record import Request
 
@@ -28,15 +27,7 @@ def run_barrier(
     with opened_log(config, source) as log, opened_target(config, name) as target:
         request = Request(what="copy", tables={t: {} for t in tables}, for_target=name, check=True)
         number, after = asked(log, request)
-        copy, batch = dict[str, Any](), 0
-        try:
-            for state, at in states(log, number, after):
-                copy, batch = state, at or batch
-        except NotTaken:
-            raise Operator(
-                f"found nobody who captures {source}: request {number} waits in its log",
-                hint=f"run: headwater capture {source}",
-            ) from None
+        copy, batch = ended(log, source, number, after)
         if copy["state"] != "done":
             raise Operator(
                 f"found the check {number} {copy['state']}",
