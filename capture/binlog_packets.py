@@ -22,6 +22,10 @@ class ServerError(Exception):
         self.code, self.message = code, message
 
 
+class ConnectionLost(Transient):
+    """The dump connection ended, and the server did not say why."""
+
+
 class Packets:
     """The event bytes behind a dump request on `sock`, plain or TLS."""
 
@@ -35,7 +39,7 @@ class Packets:
     def receive(self, timeout_s: float) -> list[bytes]:
         """Give the whole events that arrive within the time; empty when there is none yet.
 
-        Raises Transient when the connection ends, ServerError when the server says why.
+        Raises ConnectionLost when the connection ends, ServerError when the server says why.
         """
         self._sock.settimeout(timeout_s)
         try:
@@ -43,9 +47,9 @@ class Packets:
         except TimeoutError:
             return []
         except OSError as error:
-            raise Transient("lost the connection to the binlog") from error
+            raise ConnectionLost("lost the connection to the binlog") from error
         if not data:
-            raise Transient("lost the connection to the binlog: the server closed it")
+            raise ConnectionLost("lost the connection to the binlog: the server closed it")
         self._buffer += data
         return self._events()
 
@@ -90,4 +94,4 @@ def _refuse(packet: bytes) -> NoReturn:
         text = packet[3:]
         message = (text[6:] if text[:1] == b"#" else text).decode("utf-8", "replace")
         raise ServerError(code, message)
-    raise Transient("lost the connection to the binlog: the server ended the dump")
+    raise ConnectionLost("lost the connection to the binlog: the server ended the dump")

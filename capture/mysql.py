@@ -5,6 +5,7 @@ reconnection (which would ask from the original position again) cannot happen.
 """
 
 import random
+import secrets
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,11 +14,11 @@ from pymysqlreplication import BinLogStreamReader
 
 from capture import mysql_beats, mysql_chunk
 from capture.beats import Beats, left_out, refused
-from capture.binlog_packets import Packets
+from capture.binlog_packets import ConnectionLost, Packets
 from capture.mysql_catalog import CatalogTable, estimates, read_catalog
 from capture.mysql_charsets import ServerCharsets
 from capture.mysql_checks import EXPIRY, check, expires_after_s
-from capture.mysql_connection import connect, dump_settings, translated
+from capture.mysql_connection import connect, displaced, dump_settings, is_displaced, translated
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import detect
 from capture.mysql_ranges import MySQLDialect
@@ -63,6 +64,8 @@ class MySQLSource:
         self._batch_rows, self._batch_bytes = batch_rows, batch_bytes
         # Far above what people number their servers with: two captures must never meet.
         self._server_id = server_id or random.SystemRandom().randrange(1 << 31, 1 << 32)
+        # Under this name the server lists our dump, whoever else comes with the same id.
+        self._reported = f"headwater-{secrets.token_hex(8)}"
         self._accept_cascades = accept_cascades
         self._resync = Resync(name, copied_anew, self._catalog)
         self._connections = Pool[Any](lambda: connect(url), lambda c: c._force_close())
@@ -102,6 +105,7 @@ class MySQLSource:
             self._server_id,
             blocking=True,
             slave_heartbeat=BEAT_S,
+            report_slave=self._reported,
             enable_logging=False,
             **flavour.request(start),
         )
@@ -125,6 +129,11 @@ class MySQLSource:
                 batch_rows=self._batch_rows,
                 batch_bytes=self._batch_bytes,
             ).pieces()
+        except ConnectionLost as error:
+            with self._cursor() as cursor:
+                if is_displaced(cursor, self._server_id, self._reported):
+                    raise displaced() from error
+            raise
         finally:
             dump = getattr(reader, "_stream_connection", None)
             if dump is not None:

@@ -101,15 +101,38 @@ def explained(
         )
     if number in (1236, 4052):  # 4052: MariaDB's own for the same id
         if "same server_uuid/server_id" in message or "server-id" in message:
-            return Misconfigured(
-                "lost the binlog to another client with the same server id",
-                hint="give each capture and replica of this server its own server_id",
-            )
+            return displaced()
         return SourceLost(
             f"was denied the binlog from our position ({message})",
             hint="copy the tables anew, or start at a position that the server still has",
         )
     return None
+
+
+def displaced() -> Misconfigured:
+    """Another replica took our server id: asking again would only displace that one."""
+    return Misconfigured(
+        "lost the binlog to another client with the same server id",
+        hint="give each capture and replica of this server its own server_id",
+    )
+
+
+def is_displaced(cursor: Any, server_id: int, reported: str) -> bool:
+    """Whether a replica that is not `reported` has registered under our server id.
+
+    A server that displaces a dump often closes its connection before it has said why. False also
+    where we may not look (MariaDB wants REPLICATION MASTER ADMIN).
+    """
+    try:
+        try:
+            cursor.execute("SHOW REPLICAS")
+        except pymysql.err.ProgrammingError:
+            cursor.execute("SHOW SLAVE HOSTS")  # MariaDB, and MySQL before 8.0.22
+    except pymysql.err.OperationalError as error:
+        if error.args[0] in _DENIED:
+            return False
+        raise
+    return any(row[0] == server_id and row[1] != reported for row in cursor.fetchall())
 
 
 def log_end(cursor: Any) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -160,6 +161,28 @@ def test_a_server_id_that_somebody_else_uses_is_an_error_and_no_battle(database:
                 list(first.pieces)
             insert(database, 3)
             assert ids(second.drain()) == ["k3"]
+
+
+def test_one_kicked_out_without_a_word_stays_out_too(database: Database) -> None:
+    """H10: MariaDB often closes the connection before its reason is on the way."""
+    with Tap(mysql_source(database, server_id=4_000_000_124)) as first:
+        insert(database, 1)
+        first.drain()
+        with Tap(mysql_source(database, server_id=4_000_000_124)) as second:
+            insert(database, 2)
+            second.drain()
+            swallow_last_words(first)
+            with pytest.raises(Misconfigured, match="same server id"):
+                list(first.pieces)
+
+
+def swallow_last_words(tap: Tap) -> None:
+    frame = tap.pieces.gi_frame  # type: ignore[attr-defined]
+    sock: socket.socket = frame.f_locals["reader"]._stream_connection._sock
+    sock.settimeout(10)
+    with contextlib.suppress(ConnectionError):
+        while sock.recv(1 << 16):
+            pass
 
 
 def test_each_range_is_decoded_by_its_own_description(database: Database) -> None:
