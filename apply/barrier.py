@@ -2,7 +2,8 @@
 when the target stands at exactly that place. No lag has to be waited out, and none is forgiven.
 
 The rows come as a copy's do, in chunks at their high marks, less those that the stream touched; at
-its end, what the target has besides is counted. Nothing but the result is written.
+its end, what the target has besides is counted. A row with parked changes differs, unseen. Nothing
+but the result is written.
 """
 
 from apply.checked import Results
@@ -12,7 +13,7 @@ from apply.transaction import Transaction
 from schemas.change import Batch
 
 
-def compare(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Sweeps) -> int:
+def compare(transaction: Transaction, batch: Batch, _waiting: set[str], sweeps: Sweeps) -> int:
     """Compare a check's rows; no row is written. A target that did not read the check's beginning
     compares nothing. Raises Unplanned for a description without a plan.
     """
@@ -23,10 +24,11 @@ def compare(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: S
     names = {rows.table.full_name for block in batch.blocks() for rows in block}
     if names & sweeps.active:
         results = Results(transaction.connection, transaction.source, batch.position)
-        different = differing(transaction, batch)
+        different, parking = differing(transaction, batch), transaction.parking
         for block in batch.blocks():
             for rows in block:
-                wrong = [key.decode() for key in among(different)(rows).keys]
+                parked = set(rows.keys) - set(parking.unparked(rows).keys)
+                wrong = [key.decode() for key in [*among(different)(rows).keys, *sorted(parked)]]
                 results.differ(rows.table.full_name, len(rows), wrong)
     sweeps.end(batch.sweeps)
     return 0

@@ -7,35 +7,37 @@ call starts from what is durable.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
-from time import time_ns
 from typing import Any
 
 import sqlalchemy as sa
 
-from apply import checked, read_back, verified
+from apply import checked, parked, read_back, verified
 from apply.barrier import compare
 from apply.beats import newest, removal
 from apply.checked import Checked
+from apply.checkpoint import lock, move, of
+from apply.connected import Connected
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
-from apply.own import CHECKED, CHECKPOINT, METADATA, STREAM, SWEEP, TABLES, WAITING, described
+from apply.own import CHECKED, CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
+from apply.parked import Parked
+from apply.parking import AtRest, Parking, Retried, Standing
 from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
 from apply.ranges import TargetRanges
-from apply.server import Cause, Server
-from apply.session import Session
+from apply.refused import Refused
+from apply.server import Server
 from apply.sql import Statements
 from apply.sweep import Sweeps
 from apply.target import Applied, Placement, Verified
 from apply.transaction import Transaction, Unplanned
-from apply.write import write
+from apply.write import release, write
 from schemas.beat import Beat
-from schemas.change import Batch, Offset
+from schemas.change import Batch, Offset, Position
 from schemas.codec import Wire
-from schemas.errors import Fenced, Misconfigured, Operator, Poison, SchemaConflict, Transient
+from schemas.errors import Operator, SchemaConflict
 from schemas.faults import reach
 from schemas.finding import Finding
 from schemas.kinds import Kind
@@ -46,21 +48,25 @@ Writes = Callable[[Transaction, Batch, set[str], Sweeps], int]
 """What writes a batch into an open transaction (apply/write.py, apply/merge.py)."""
 
 
-class DatabaseTarget:
+class DatabaseTarget(Connected):
     """Implements apply.target.Target over a server; PostgresTarget, MySQLTarget and SqliteTarget
     choose it.
     """
 
     def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:
-        self.name, self._server, self._source = name, server, source_name
-        self._placement = placement
-        self._session: Session | None = None
+        super().__init__(name, server)
+        self._source, self._placement = source_name, placement
         self._plans: Plans | None = None
         self._older: list[Table] = []
         self._statements: dict[int, Statements] = {}
         self._waiting: set[str] = set()
         self._sweeping: dict[str, str] = {}
+        self._has_parked = True
         self._rebuilds = False
+
+    def close(self) -> None:
+        super().close()
+        self._plans, self._has_parked = None, True
 
     # Preparing.
 
@@ -121,7 +127,7 @@ class DatabaseTarget:
             if not sa.inspect(connection).has_table(CHECKPOINT.name):
                 raise self._unprepared()
             row = connection.execute(
-                sa.select(CHECKPOINT.c.log_offset).where(*self._mine())
+                sa.select(CHECKPOINT.c.log_offset).where(of(self._source))
             ).one_or_none()
             if row is None:
                 raise self._unprepared()
@@ -157,7 +163,7 @@ class DatabaseTarget:
         with self._connected() as connection:
             if not sa.inspect(connection).has_table(CHECKPOINT.name):
                 return None
-            row = connection.execute(sa.select(CHECKPOINT).where(*self._mine())).one_or_none()
+            row = connection.execute(sa.select(CHECKPOINT).where(of(self._source))).one_or_none()
             if row is None or row.log_offset is None:
                 return None
             return Applied(
@@ -179,9 +185,6 @@ class DatabaseTarget:
             catalog = Catalog(self._server, connection, self._placement)
             return newest(connection, catalog, self._source, schemas)
 
-    def _mine(self) -> list[sa.ColumnElement[bool]]:
-        return [CHECKPOINT.c.source == self._source, CHECKPOINT.c.stream == STREAM]
-
     def _unprepared(self) -> Operator:
         return Operator(
             f"found no checkpoint of source {self._source} in target {self.name}",
@@ -197,64 +200,81 @@ class DatabaseTarget:
         return self._planning(batch, expect, partial(merge, tables=tables))
 
     def _planning(self, batch: Batch, expect: Offset | None, writes: Writes) -> int:
-        try:
-            return self._apply(batch, expect, writes)
-        except Unplanned:
-            self._prepare_unseen(batch)
-            return self._apply(batch, expect, writes)
+        parking = self._parking(batch)
+        while True:
+            try:
+                return self._apply(batch, expect, writes, parking)
+            except Unplanned:
+                self._prepare_unseen(batch)
+            except Refused as error:
+                parking.refuse(error)
 
-    def _apply(self, batch: Batch, expect: Offset | None, writes: Writes) -> int:
+    def _apply(self, batch: Batch, expect: Offset | None, writes: Writes, parking: Parking) -> int:
         with self._connected() as connection:
-            self._move_checkpoint(connection, batch, expect)
-            plans = self._planned(connection)
-            assert self._session is not None, "_connected has opened it"
-            transaction = Transaction(self._session, plans, self._statements, self._source, batch)
+            move(connection, self._server, self._source, batch, expect, target=self.name)
+            transaction = self._begin(connection, batch, parking)
             reach("before-target-write")
             sweeps = Sweeps(transaction, self._sweeping)
             written = writes(transaction, batch, self._waiting, sweeps)
+            self._has_parked = parking.save(connection)
             reach("after-target-write")
             reach("before-target-commit")
             connection.commit()
             reach("after-target-commit")
+            parking.tell(self.name)
             return written
 
-    def _move_checkpoint(
-        self, connection: sa.Connection, batch: Batch, expect: Offset | None
-    ) -> None:
-        """Compare-and-set, first: whoever is not where the checkpoint is writes nothing."""
-        offset = CHECKPOINT.c.log_offset
-        same: sa.ColumnElement[bool] = offset.is_(None)
-        if expect is not None:
-            same = self._server.exactly(offset, sa.literal(expect, sa.String))
-        moved = (
-            sa.update(CHECKPOINT)
-            .where(*self._mine(), same)
-            .values(
-                log_offset=batch.offset,
-                position=batch.position,
-                epoch=batch.epoch,
-                batch=batch.batch,
-                committed_at=sa.func.coalesce(
-                    sa.literal(batch.committed_at, sa.BigInteger), CHECKPOINT.c.committed_at
-                ),
-                applied_at=time_ns() // 1000,
-                rows_applied=CHECKPOINT.c.rows_applied + batch.row_count,
-            )
+    def retry(self, numbers: Collection[int] | None = None) -> Retried:
+        applied = self.applied()
+        if applied is None:
+            return Retried((), ())
+        standing = AtRest(
+            batch=applied.batch,
+            position=Position(applied.position),
+            committed_at=applied.committed_at,
         )
-        try:
-            count = connection.execute(moved).rowcount
-        except sa.exc.DBAPIError as error:
-            if self._server.cause(error) is not Cause.LOCKED:
-                raise
-            raise Fenced(
-                f"found the checkpoint of source {self._source} locked by another applier",
-                hint=f"let only one process apply to {self.name}",
-            ) from error
-        if count != 1:
-            raise Fenced(
-                f"found the checkpoint of source {self._source} moved by another applier",
-                hint=f"let only one process apply to {self.name}",
-            )
+        parking = self._parking(standing, asked=numbers)
+        while True:
+            try:
+                return self._retry(standing, parking)
+            except Refused as error:
+                parking.refuse(error)
+
+    def _retry(self, standing: Standing, parking: Parking) -> Retried:
+        with self._connected() as connection:
+            # The applier's compare-and-set waits for this, or was before it.
+            lock(connection, self._source)
+            transaction = self._begin(connection, standing, parking)
+            release(transaction, self._waiting, Sweeps(transaction, self._sweeping))
+            self._has_parked = parking.save(connection)
+            connection.commit()
+            return parking.retried
+
+    def parked(self, *, skipped: bool = False) -> list[Parked]:
+        with self._connected() as connection:
+            return parked.read(connection, self._source, skipped=skipped)
+
+    def skip(self, numbers: Collection[int], reason: str) -> None:
+        with self._connected() as connection:
+            parked.skip(connection, self._source, numbers, reason)
+            connection.commit()
+
+    def edit(self, number: int, columns: Mapping[str, Wire]) -> None:
+        with self._connected() as connection:
+            parked.edit(connection, self._source, number, columns)
+            connection.commit()
+
+    def _parking(self, standing: Standing, asked: Collection[int] | None = ()) -> Parking:
+        return Parking(self._source, self._placement.parked_limit, standing, asked=asked)
+
+    def _begin(
+        self, connection: sa.Connection, standing: Standing, parking: Parking
+    ) -> Transaction:
+        # Others may have released or skipped some since the last batch.
+        parking.begin(parked.read(connection, self._source) if self._has_parked else [])
+        plans = self._planned(connection, parking.descriptions)
+        assert self._session is not None, "_connected has opened it"
+        return Transaction(self._session, plans, self._statements, self._source, standing, parking)
 
     def _prepare_unseen(self, batch: Batch) -> None:
         """Prepare each description that the batch brings, in the order in which it brings them."""
@@ -281,11 +301,14 @@ class DatabaseTarget:
         self.prepare([t for n, t in newest.items() if t != known.get(n) or n in altered])
         self._older = older
 
-    def _planned(self, connection: sa.Connection) -> Plans:
+    def _planned(self, connection: sa.Connection, parked_of: Collection[str] = ()) -> Plans:
+        """parked_of: descriptions by which parked rows are written."""
         if self._plans is None:
             known = {n: t for n, (t, _) in described(connection, self._source).items()}
             catalog = Catalog(self._server, connection, self._placement)
-            self._plans = plan_all(catalog, self._server, self._placement, known, self._older)
+            others = {t.fingerprint: t for t in [*self._older, *map(Table.loads, parked_of)]}
+            older = [t for t in others.values() if t != known.get(t.full_name)]
+            self._plans = plan_all(catalog, self._server, self._placement, known, older)
             self._statements = {}
             mine = sa.select(WAITING.c.table_name).where(WAITING.c.source == self._source)
             self._waiting = set(connection.scalars(mine.distinct()))
@@ -332,57 +355,6 @@ class DatabaseTarget:
                 hint=f"run: headwater prepare {self.name}",
             )
         return plan
-
-    # Connections.
-
-    def close(self) -> None:
-        session, self._session, self._plans = self._session, None, None
-        if session is not None:
-            session.connection.invalidate()
-            session.connection.close()
-        self._server.engine.dispose()
-
-    @contextmanager
-    def _connected(self) -> Iterator[sa.Connection]:
-        """The connection; any error ends it, and driver errors become ours."""
-        with self._mapped():
-            try:
-                if self._session is None:
-                    self._session = Session(self._server, self._server.engine.connect())
-                yield self._session.connection
-                self._session.connection.rollback()
-            except BaseException:
-                self.close()
-                raise
-
-    @contextmanager
-    def _mapped(self) -> Iterator[None]:
-        try:
-            yield
-        except sa.exc.DBAPIError as error:
-            cause, why = self._server.cause(error), self._server.explain(error)
-            if cause in (Cause.LOST, Cause.LOCKED):
-                raise Transient(f"lost target {self.name}: {why}") from error
-            if cause is Cause.TOO_LARGE:
-                raise Operator(
-                    f"cannot write a batch in one transaction of target {self.name}: {why}",
-                    hint="raise max_binlog_cache_size there to more than the source's largest "
-                    "transaction",
-                ) from error
-            if cause is Cause.DENIED:
-                raise Misconfigured(
-                    f"cannot use target {self.name}: {why}",
-                    hint="check the target's url, the account's password and grants, and that the "
-                    "database accepts writes",
-                ) from error
-            if cause in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
-                # A trigger, or a deferred constraint at COMMIT, which does not name the row.
-                raise Poison(
-                    f"cannot write a batch to target {self.name}: {why}",
-                    hint="a trigger or a deferred constraint of the target refuses it: mend it, or "
-                    "make the constraint NOT DEFERRABLE, which names the row",
-                ) from error
-            raise
 
 
 def conflict(name: str, refused: Sequence[Finding]) -> SchemaConflict:

@@ -6,12 +6,14 @@ and then for the batch's end. So neither a foreign key nor a cascade of the targ
 the source kept.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import orjson
 import sqlalchemy as sa
 
+from apply.halving import halve
 from apply.plan import Plan
+from apply.refused import Refusal, Refused
 from apply.server import Cause
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Truncate
@@ -99,23 +101,34 @@ class Deletes:
         for plan, left in waiting:
             self._in.put_keys(plan, list(left), list(left.values()))
             self._unlink(plan)
+        refused: list[Refusal] = []
         for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
-            try:
-                self._in.written += self._in.run(self._in.sql(plan).delete(), **ALL)
-            except sa.exc.DBAPIError as error:
-                if self._in.server.cause(error) is not Cause.FOREIGN:
-                    raise
-                raise Poison(
-                    f"cannot delete rows of {plan.name}: rows of the target still reference them "
-                    f"{self._in.at(min(left.values()))}",
-                    hint="rows that only the target has reference them: move or delete those",
-                ) from error
+            written, failed = halve(self._in, sorted(set(left.values())), self._delete(plan))
+            self._in.written += written
+            refused += [
+                Refusal(plan.name, key, ordinal, "referenced")
+                for key, ordinal in left.items()
+                if ordinal in failed
+            ]
+        if refused:
+            raise Refused(
+                f"cannot delete rows of {refused[0].table}: rows of the target still reference "
+                "them",
+                self._in.at(min(row.ordinal for row in refused)),
+                hint="rows that only the target has reference them: move or delete those",
+                rows=refused,
+            )
+
+    def _delete(self, plan: Plan) -> Callable[[int, int], int]:
+        statement = self._in.sql(plan).delete()
+        return lambda low, high: self._in.run(statement, low=low, high=high)
 
     def truncate(self, truncates: Sequence[Truncate]) -> None:
         """Delete the rows that came from the source (those with an identity), children first."""
         plans = [(self._in.plan(t.table), t.ordinal) for t in truncates]
         for plan, ordinal in plans:
             self._left.pop(plan.name, None)
+            self._in.parking.forget(plan.name)
             self._in.identities.truncate(plan.name, ordinal)
             self._empty_links(plan)
         for plan, ordinal in sorted(plans, key=lambda pair: -pair[0].rank):

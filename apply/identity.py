@@ -257,8 +257,8 @@ class Identities:
     # References that wait for a first copy.
 
     def is_known(self, link: Link, source_key: str) -> bool:
-        """Whether the key's row is in the target now."""
-        if link.parent is None:
+        """Whether the row of that key is in the target now, by a translated reference."""
+        if link.parent is None or not link.translated:
             return False
         i, parent = IDENTITY.c, link.parent
         same = self._server.from_text(i.identity, parent.c[link.parent_identity])
@@ -270,6 +270,27 @@ class Identities:
             parent.c[link.parent_identity] == same,
         )
         return self._connection.scalar(found.limit(1)) is not None
+
+    def known(self, link: Link, source_keys: Sequence[str]) -> set[str]:
+        """Those of the keys whose row is in the target now."""
+        if link.parent is None or not source_keys:
+            return set()
+        nothing: list[Any] = [None] * len(source_keys)
+        self._stage(list(source_keys), nothing, nothing)
+        i, parent, key = IDENTITY.c, link.parent, FACTS.c.source_key
+        if not link.translated:
+            column = parent.c[link.parent_key]
+            same = sa.select(key).where(column == self._server.from_text(key, column))
+            return set(self._connection.scalars(same))
+        column = parent.c[link.parent_identity]
+        found = sa.select(key).where(
+            i.source == self._source,
+            i.table_name == link.parent_name,
+            i.source_key == key,
+            i.to_batch.is_(None),
+            column == self._server.from_text(i.identity, column),
+        )
+        return set(self._connection.scalars(found))
 
     def wait(self, plan: Plan, link: Link, identity: str, source_key: str) -> None:
         """Remember a reference that was left NULL."""

@@ -52,6 +52,8 @@ def merge(
     rows written. Raises Unplanned for a description without a plan.
     """
     plans = sorted((transaction.plan(name) for name in tables), key=lambda plan: plan.rank)
+    for name in tables:
+        transaction.parking.forget(name)
     merging = _Merging(transaction, plans)
     merging.stage(batch)
     different = merging.different()
@@ -85,13 +87,7 @@ def among(ordinals: Sequence[int]) -> Callable[[Rows], Rows]:
         high = bisect_left(ordinals, rows.ordinals[-1] + 1)
         wanted = set(ordinals[low:high])
         at = [i for i, ordinal in enumerate(rows.ordinals) if ordinal in wanted]
-        return replace(
-            rows,
-            ops=["u"] * len(at),
-            ordinals=[rows.ordinals[i] for i in at],
-            keys=[rows.keys[i] for i in at],
-            values=[rows.values[i] for i in at],
-        )
+        return replace(rows.at(at), ops=["u"] * len(at))
 
     return picked
 
@@ -104,11 +100,16 @@ class _Merging:
     def stage(self, batch: Batch) -> None:
         """Stage all rows, take in their facts, and resolve their references."""
         for block in batch.blocks():
-            for rows in block:
+            for rows in map(self._in.parking.unparked, block):
                 plan = self._in.plan(rows.table.full_name, rows.table.fingerprint)
                 shadow = self._shadow(plan)
                 job = Job(
-                    plan=shadow.plan, sql=shadow.sql, rows=rows, folded=fold(rows), deletes=[]
+                    plan=shadow.plan,
+                    sql=shadow.sql,
+                    rows=rows,
+                    folded=fold(rows),
+                    deletes=[],
+                    batch=batch.batch,
                 )
                 self._in.put(job, shadow.plan.stage, job.folded.upserts, staged(self._in, job))
                 if plan.is_tracked:

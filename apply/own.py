@@ -92,6 +92,35 @@ SEEN = sa.Table(
 )
 """The identities that came since that copy began, some of them twice."""
 
+PARKED = sa.Table(
+    "headwater_parked",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("state", name_type(16), nullable=False),
+    sa.Column("table_name", name_type(192), nullable=False),
+    sa.Column("row_key", text_type(), nullable=False),
+    sa.Column("op", name_type(1), nullable=False),
+    sa.Column("value", text_type(), nullable=False),
+    sa.Column("is_partial", sa.Integer, nullable=False),
+    sa.Column("description", text_type(), nullable=False),
+    sa.Column("reason", name_type(16), nullable=False),
+    sa.Column("problem", text_type(), nullable=False),
+    sa.Column("hint", text_type(), nullable=False),
+    sa.Column("waits_table", name_type(192)),
+    sa.Column("waits_key", text_type()),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("ordinal", sa.BigInteger, nullable=False),
+    sa.Column("at_batch", sa.BigInteger, nullable=False),
+    sa.Column("at_ordinal", sa.BigInteger, nullable=False),
+    sa.Column("position", text_type(), nullable=False),
+    sa.Column("committed_at", sa.BigInteger),
+    sa.Column("parked_at", sa.BigInteger, nullable=False),
+    sa.Column("tries", sa.Integer, nullable=False),
+    sa.Column("note", text_type()),
+)
+"""Changes that could not be applied, and later ones of their rows (apply/parked.py)."""
+
 CHECKED = sa.Table(
     "headwater_checked",
     METADATA,

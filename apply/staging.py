@@ -10,13 +10,13 @@ from typing import Any
 
 from apply import fields
 from apply.plan import NEW
+from apply.refused import Refused
 from apply.transaction import Job, Transaction
 from schemas.codec import after_of
-from schemas.errors import Poison
 
 
 def staged(transaction: Transaction, job: Job) -> fields.Lines:
-    """The lines of the job's upserts; counts them in `job`. Raises Poison for a row without
+    """The lines of the job's upserts; counts them in `job`. Raises Refused for a row without
     identity, or with a value that cannot be sent.
     """
     sets = new_or_known(job)
@@ -59,7 +59,7 @@ def _by_columns(
         try:
             columns.append(taken.fields(values))
         except fields.Unsendable as error:
-            raise transaction.unfit(plan, taken.name, ordinals[error.row]) from error
+            raise transaction.unfit(job, taken.name, upserts[error.row]) from error
     return fields.lines(dict(zip(plan.staged_names, columns, strict=True))), sets
 
 
@@ -73,11 +73,12 @@ def new_or_known(job: Job) -> list[int]:
 
 def _refuse_nameless(transaction: Transaction, job: Job, images: Sequence[dict[str, Any]]) -> None:
     for name in job.plan.identity:
-        values = [image.get(name) for image in images]
-        if None in values:
-            ordinal = job.rows.ordinals[job.folded.upserts[values.index(None)]]
-            raise Poison(
-                f"cannot find a row of {job.plan.name} whose {name} is NULL "
-                f"{transaction.at(ordinal)}",
+        upserts = job.folded.upserts
+        nameless = [i for i, image in zip(upserts, images, strict=True) if image.get(name) is None]
+        if nameless:
+            raise Refused(
+                f"cannot find a row of {job.plan.name} whose {name} is NULL",
+                transaction.at(job.rows.ordinals[nameless[0]], job.batch),
                 hint=f"fill {name} in the source and make it NOT NULL",
+                rows=job.refusals(nameless, "value"),
             )

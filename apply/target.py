@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from apply.checked import Checked
+from apply.parked import Parked
+from apply.parking import Retried
 from schemas.beat import Beat
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
@@ -23,7 +25,8 @@ class Placement:
     default schema; on MySQL and MariaDB the database that the url names,
     on SQLite the file. exclude_columns: patterns
     over source `schema.table.column` that this target leaves alone. primary_keys: "local" (the
-    target's own keys, foreign keys translated) or "copy" (the source's values).
+    target's own keys, foreign keys translated) or "copy" (the source's values). parked_limit: so
+    many changes that the target refuses may be parked; with 0 the first one stops it.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -31,6 +34,7 @@ class Placement:
     exclude_columns: Sequence[str] = ()
     primary_keys: Literal["local", "copy"] = "local"
     create: bool = True
+    parked_limit: int = 0
 
 
 class Applied(NamedTuple):
@@ -93,6 +97,30 @@ class Target(Protocol):
         Gives the number of rows written. Raises Fenced when the checkpoint is not `expect`,
         Transient when the transaction may succeed from the (re-read) checkpoint, Poison for a
         change that cannot be applied. Tables whose description was not seen yet are prepared first.
+        """
+        ...
+
+    def parked(self, *, skipped: bool = False) -> Sequence[Parked]:
+        """Every change that waits in the target, in the order of the log; with `skipped`, those
+        that were given up too.
+        """
+        ...
+
+    def retry(self, numbers: Collection[int] | None = None) -> Retried:
+        """Apply the changes that wait for these changes' rows (None: for any), each row's in their
+        order, and what waited for them. What still fails stays parked.
+        """
+        ...
+
+    def skip(self, numbers: Collection[int], reason: str) -> None:
+        """Give up parked changes; they are kept with the reason. Raises Misconfigured where one is
+        not parked.
+        """
+        ...
+
+    def edit(self, number: int, columns: Mapping[str, Wire]) -> None:
+        """Replace columns of a parked change's row, not of its identity; it is applied by `retry`.
+        Raises Misconfigured.
         """
         ...
 

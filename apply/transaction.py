@@ -2,7 +2,7 @@
 it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,13 +12,14 @@ import sqlalchemy as sa
 from apply.fields import Lines, lines, plain
 from apply.fold import Folded
 from apply.identity import Identities
+from apply.parking import Parking, Standing
 from apply.plan import ORDINAL, SET, Plan
 from apply.plans import Plans
+from apply.refused import Reason, Refusal, Refused
 from apply.server import Unstorable
 from apply.session import Session
 from apply.sql import Statements
-from schemas.change import Batch, Rows
-from schemas.errors import Poison
+from schemas.change import Rows
 
 ALL = {"low": 0, "high": 2**62}
 """Every ordinal."""
@@ -32,7 +33,9 @@ class Unplanned(Exception):
 class Job:
     """One table's part of a block; `deletes` and `left` are indexes into `rows`.
 
-    new, whole: how many of the staged rows are whole and were new to the source, or were not.
+    batch: whose ordinals the rows have, as headwater_identity counts: another than the
+    transaction's where they were parked. new, whole: how many of the staged rows are whole and were
+    new to the source, or were not.
     is_held: some of them were held back once. lines: rows that were not staged (apply/direct.py).
     """
 
@@ -41,6 +44,7 @@ class Job:
     rows: Rows
     folded: Folded
     deletes: list[int]
+    batch: int
     new: int = 0
     whole: int = 0
     has_partial: bool = False
@@ -53,6 +57,15 @@ class Job:
         wanted = set(ordinals)
         return [i for i, ordinal in enumerate(self.rows.ordinals) if ordinal in wanted]
 
+    def refusals(
+        self,
+        indexes: Iterable[int],
+        reason: Reason,
+    ) -> list[Refusal]:
+        """The rows at these indexes as refused."""
+        name, rows = self.plan.name, self.rows
+        return [Refusal(name, rows.keys[i], rows.ordinals[i], reason) for i in indexes]
+
 
 class Transaction:
     """What the writers of a batch share."""
@@ -63,9 +76,11 @@ class Transaction:
         plans: Plans,
         statements: dict[int, Statements],
         source: str,
-        batch: Batch,
+        batch: Standing,
+        parking: Parking,
     ) -> None:
         self.session, self.server, self.connection = session, session.server, session.connection
+        self.parking = parking
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
         self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
@@ -97,14 +112,15 @@ class Transaction:
         return [int(ordinal) for ordinal in self.connection.scalars(statement)]
 
     def put(self, job: Job, table: sa.Table, at: list[int], lines: Lines) -> None:
-        """Stage the rows at these indexes; raises Poison for the first that does not fit."""
+        """Stage the rows at these indexes; raises Refused for the first that does not fit."""
         try:
             self.session.put(table, lines)
         except Unstorable as error:
-            ordinal = job.rows.ordinals[at[min(error.row, len(at) - 1)]]
-            raise self.unfit(job.plan, error.column, ordinal) from error
+            raise self.unfit(job, error.column, at[min(error.row, len(at) - 1)]) from error
 
-    def put_keys(self, plan: Plan, keys: Sequence[bytes], ordinals: Sequence[int]) -> None:
+    def put_keys(
+        self, plan: Plan, keys: Sequence[bytes], ordinals: Sequence[int], batch: int | None = None
+    ) -> None:
         """Stage identities, given as wire keys."""
         self.session.ready(plan.keys)
         parsed = [orjson.loads(key) for key in keys]
@@ -115,18 +131,25 @@ class Transaction:
             self.session.put(plan.keys, lines(staged))
         except Unstorable as error:
             at = min(error.row, len(keys) - 1)
-            raise self.unfit(plan, error.column, ordinals[at]) from error
+            row = Refusal(plan.name, keys[at], ordinals[at], "value")
+            raise self._unfit(plan, error.column, row, batch) from error
 
-    def at(self, ordinal: int) -> str:
-        """A place in the log, for messages."""
-        batch, ordinal = self.batch.place(ordinal)
+    def at(self, ordinal: int, batch: int | None = None) -> str:
+        """A place in the log, for messages; batch: as in Job, by default this transaction's."""
+        batch, ordinal = self.parking.place(batch or self.batch.batch, ordinal)
         return f"(batch {batch}, ordinal {ordinal})"
 
-    def unfit(self, plan: Plan, column: str | None, ordinal: int) -> Poison:
+    def unfit(self, job: Job, column: str | None, index: int) -> Refused:
         """The error for a value that the target takes only changed, or not at all."""
+        (row,) = job.refusals([index], "value")
+        return self._unfit(job.plan, column, row, job.batch)
+
+    def _unfit(self, plan: Plan, column: str | None, row: Refusal, batch: int | None) -> Refused:
         where = f"{plan.name}.{column}" if column else plan.name
-        return Poison(
-            f"cannot store a value of {where} exactly {self.at(ordinal)}",
+        return Refused(
+            f"cannot store a value of {where} exactly",
+            self.at(row.ordinal, batch),
             hint="the target's type cannot hold it: see the row with `headwater peek`, then widen "
             "the target's column, exclude it, or mend the row in the source",
+            rows=[row],
         )

@@ -1,26 +1,34 @@
 """Inserts and updates of one batch, in one order: stage, resolve references, update by identity,
 insert the missing.
 
-What collides on the way is cured once (a unique key vacated, a row without its parent held back); a
-row that still fails is found by halving and named. Held rows are kept for another try at the
-batch's end.
+What collides on the way is cured once (a unique key vacated, a row without its parent held back);
+rows that still fail are found by halving. Held rows, and those that collide, are kept for another
+try at the batch's end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
 from apply.direct import copy, direct
 from apply.fold import fold
+from apply.halving import ROWS, halve
 from apply.plan import HOLD, ORDINAL, Link
+from apply.refused import Reason, Refusal, Refused
 from apply.server import Cause
 from apply.staging import staged
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Rows
-from schemas.errors import Poison
 from schemas.table import Table
+
+REFUSED = (
+    "a constraint of the target refuses it: see the row with `headwater peek`, then mend the "
+    "target or the row; rows that exchange values of a unique key need a column of it that may be "
+    "NULL, or takes a placeholder (docs/limits.md)"
+)
 
 
 class Held(NamedTuple):
@@ -30,6 +38,7 @@ class Held(NamedTuple):
     ordinal: int
     value: bytes
     is_partial: bool
+    batch: int
 
 
 class Upserts:
@@ -38,6 +47,7 @@ class Upserts:
     def __init__(self, transaction: Transaction) -> None:
         self._in = transaction
         self.held: dict[str, dict[bytes, Held]] = {}
+        self._collided: dict[tuple[str, bytes], tuple[Reason, str]] = {}
 
     def forget(self, name: str, keys: Iterable[bytes]) -> None:
         """Newer rows of these keys came."""
@@ -83,9 +93,11 @@ class Upserts:
             self._in.run(job.sql.release(job.plan.stage))
             self._resolve(job, links, as_of_end=True)
             count = self._held_count(job)
+            if count < before:
+                self._write(job, links)
+                count = self._held_count(job)
             if count >= before:
                 break
-            self._write(job, links)
         if count:
             self._keep(job, job.at(self._in.ordinals(job.sql.held(job.plan.stage))))
         if job.has_partial:
@@ -104,11 +116,11 @@ class Upserts:
         return held
 
     def _look_up(self, job: Job, link: Link, *, as_of_end: bool) -> None:
-        for statement in job.sql.resolve(link, self._in.batch.batch, as_of_end=as_of_end):
+        for statement in job.sql.resolve(link, job.batch, as_of_end=as_of_end):
             self._in.run(statement)
 
     def _held_count(self, job: Job) -> int:
-        if not any(not link.late for link in job.plan.links):
+        if not job.is_held:
             return 0
         return len(self._in.ordinals(job.sql.held(job.plan.stage)))
 
@@ -117,7 +129,7 @@ class Upserts:
         for i in indexes:
             image = job.folded.merged.get(i)
             value = rows.values[i] if image is None else orjson.dumps({"after": image, "op": "u"})
-            kept[rows.keys[i]] = Held(rows.table, rows.ordinals[i], value, rows.partial)
+            kept[rows.keys[i]] = Held(rows.table, rows.ordinals[i], value, rows.partial, job.batch)
 
     def _write(self, job: Job, links: Sequence[Link]) -> None:
         """Update and insert; what collides is cured once, then the first row that fails is
@@ -133,12 +145,72 @@ class Upserts:
                 return
             except sa.exc.DBAPIError as error:
                 cause = self._in.server.cause(error)
-                if cause not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
+                if cause not in ROWS:
                     raise
                 savepoint.rollback()
                 if cause in cured or not self._can_cure(job, cause, links):
-                    raise self._first_bad(job, error, vacate=Cause.UNIQUE in cured) from error
+                    self._write_each(job, vacate=Cause.UNIQUE in cured)
+                    return
                 cured.add(cause)
+
+    def _write_each(self, job: Job, *, vacate: bool) -> None:
+        """Write what can be; hold what another row or table prevents, refuse the rest."""
+        stage = job.plan.stage
+        if vacate:
+            self._vacate(job)
+        written, failed = halve(
+            self._in,
+            self._in.ordinals(self._ready(job)),
+            lambda low, high: self._write_range(job, {"low": low, "high": high}, vacate=False),
+        )
+        self._in.written += written
+        self._hold_failed(job, failed)
+        for ordinal in failed:
+            self._in.run(sa.update(stage).values({HOLD: 1}).where(stage.c[ORDINAL] == ordinal))
+        job.is_held = True
+
+    def _vacate(self, job: Job) -> None:
+        """Take all rows out of the way; where a check refuses that, none."""
+        savepoint = self._in.connection.begin_nested()
+        try:
+            for statement in job.sql.vacate(with_deletes=bool(job.left)):
+                self._in.run(statement, **ALL)
+            savepoint.commit()
+        except sa.exc.DBAPIError as error:
+            if self._in.server.cause(error) not in ROWS:
+                raise
+            savepoint.rollback()
+
+    def _ready(self, job: Job) -> sa.Select[Any]:
+        stage = job.plan.stage
+        return sa.select(stage.c[ORDINAL]).where(stage.c[HOLD] == 0).order_by(stage.c[ORDINAL])
+
+    def _hold_failed(self, job: Job, failed: Mapping[int, sa.exc.DBAPIError]) -> list[int]:
+        """Remember why these rows collide; their indexes. Raises Refused for those whose own
+        values are refused.
+        """
+        server, indexes = self._in.server, job.at(list(failed))
+        causes = {i: server.cause(failed[job.rows.ordinals[i]]) for i in indexes}
+        why = {i: server.explain(failed[job.rows.ordinals[i]]) for i in indexes}
+        bad = [i for i in indexes if causes[i] is Cause.ROW]
+        if bad:
+            rows = job.refusals(bad, "value")
+            raise self._refused(job.plan.name, why[bad[0]], rows, job.batch)
+        for i in indexes:
+            reason: Reason = "unique" if causes[i] is Cause.UNIQUE else "reference"
+            self._collided[job.plan.name, job.rows.keys[i]] = reason, why[i]
+        return indexes
+
+    def collided(self, name: str, key: bytes, row: Held) -> Refused | None:
+        """Why a held row cannot be written, where another row or table prevents it."""
+        if (name, key) not in self._collided:
+            return None
+        reason, why = self._collided[name, key]
+        return self._refused(name, why, [Refusal(name, key, row.ordinal, reason)], row.batch)
+
+    def _refused(self, name: str, why: str, rows: Sequence[Refusal], batch: int) -> Refused:
+        at = self._in.at(rows[0].ordinal, batch)
+        return Refused(f"cannot write a row of {name}: {why}", at, hint=REFUSED, rows=rows)
 
     def _can_cure(self, job: Job, cause: Cause, links: Sequence[Link]) -> bool:
         if cause is Cause.UNIQUE:
@@ -157,7 +229,7 @@ class Upserts:
         target has it: its unique index on the identity says so (a replay). Whether that placed
         every row; if not, nothing of it stands.
         """
-        batch, written = {"batch": self._in.batch.batch}, 0
+        batch, written = {"batch": job.batch}, 0
         savepoint = self._in.connection.begin_nested()
         try:
             update = job.sql.update_known() if job.whole else None
@@ -169,7 +241,7 @@ class Upserts:
             if known < job.whole and not links:
                 written += self._in.run(job.sql.insert(), **ALL)
         except sa.exc.DBAPIError as error:
-            if self._in.server.cause(error) not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
+            if self._in.server.cause(error) not in ROWS:
                 raise
             written = 0
         if written < job.whole + job.new:
@@ -193,38 +265,15 @@ class Upserts:
             written += self._in.run(job.sql.insert(), **span)
         return written
 
-    def _first_bad(self, job: Job, error: sa.exc.DBAPIError, *, vacate: bool) -> Poison:
-        """Halve the staged rows until one is left that fails after all before it."""
-        stage = job.plan.stage
-        ready = sa.select(stage.c[ORDINAL]).where(stage.c[HOLD] == 0).order_by(stage.c[ORDINAL])
-        ordinals = self._in.ordinals(ready)
-        low, high = 0, len(ordinals) - 1
-        while low < high:
-            middle = (low + high) // 2
-            savepoint = self._in.connection.begin_nested()
-            try:
-                self._write_range(job, {"low": 0, "high": ordinals[middle]}, vacate=vacate)
-                low = middle + 1
-            except sa.exc.DBAPIError as failed:
-                if self._in.server.cause(failed) not in (Cause.UNIQUE, Cause.FOREIGN, Cause.ROW):
-                    raise
-                high = middle
-            savepoint.rollback()
-        return Poison(
-            f"cannot write a row of {job.plan.name}: {self._in.server.explain(error)} "
-            f"{self._in.at(ordinals[low])}",
-            hint="a constraint of the target refuses it: see the row with `headwater peek`, then "
-            "mend the target or the row; rows that exchange values of a unique key need a column "
-            "of it that may be NULL, or takes a placeholder (docs/limits.md)",
-        )
-
     def _judge_missing(self, job: Job) -> None:
         missing = self._in.ordinals(job.sql.missing())
         if missing and job.plan.name not in self._in.batch.pending:
-            raise Poison(
+            raise Refused(
                 f"cannot complete a row of {job.plan.name} that the target lacks: the log holds "
-                f"only some of its columns {self._in.at(missing[0])}",
+                "only some of its columns",
+                self._in.at(missing[0], job.batch),
                 hint="copy the table again, or set REPLICA IDENTITY FULL on it",
+                rows=job.refusals(job.at(missing), "incomplete"),
             )
 
     # References to rows that come later.
@@ -257,7 +306,12 @@ class Upserts:
             savepoint.rollback()
             self._in.run(job.sql.hold_unresolved(link))
             self._keep(job, job.at(self._in.ordinals(job.sql.held(job.plan.stage))))
-            self._in.run(statement, **ALL)
+            ready = self._in.ordinals(self._ready(job))
+            write = partial(self._run_between, statement)
+            self._keep(job, self._hold_failed(job, halve(self._in, ready, write)[1]))
+
+    def _run_between(self, statement: sa.Update, low: int, high: int) -> int:
+        return self._in.run(statement, low=low, high=high)
 
     # The batch's end.
 
@@ -277,9 +331,11 @@ class Upserts:
                 self.write_late(job)
 
     def _jobs(self, held: Mapping[bytes, Held]) -> Iterator[Job]:
-        """One job for each description among the held rows of a table."""
-        for table in {row.table.fingerprint: row.table for row in held.values()}.values():
-            mine = {k: row for k, row in held.items() if row.table == table}
+        """One job for each description and batch among the held rows of a table."""
+        for table, batch in {
+            (row.table.fingerprint, row.batch): (row.table, row.batch) for row in held.values()
+        }.values():
+            mine = {k: row for k, row in held.items() if (row.table, row.batch) == (table, batch)}
             rows = Rows(
                 table=table,
                 ops=["u"] * len(mine),
@@ -289,5 +345,5 @@ class Upserts:
                 partial=any(row.is_partial for row in mine.values()),
             )
             plan = self._in.plan(table.full_name, table.fingerprint)
-            sql = self._in.sql(plan)
-            yield Job(plan=plan, sql=sql, rows=rows, folded=fold(rows), deletes=[])
+            folded, sql = fold(rows), self._in.sql(plan)
+            yield Job(plan=plan, sql=sql, rows=rows, folded=folded, deletes=[], batch=batch)

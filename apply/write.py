@@ -14,12 +14,14 @@ from apply.delete import Deletes
 from apply.fold import fold
 from apply.identity import facts
 from apply.plan import Link, Plan
+from apply.queue import as_rows
+from apply.refused import Refusal, Refused
+from apply.release import ready
 from apply.sweep import Sweeps
 from apply.transaction import Job, Transaction
 from apply.upsert import Held, Upserts
 from schemas.change import Batch, Rows, Truncate
 from schemas.codec import ABSENT, op_of
-from schemas.errors import Poison
 
 
 def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Sweeps) -> int:
@@ -44,6 +46,11 @@ def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Swe
     writing.finish()
     sweeps.end(batch.sweeps)
     return transaction.written
+
+
+def release(transaction: Transaction, waiting: set[str], sweeps: Sweeps) -> None:
+    """Apply the parked changes that were asked for, and those that waited for them."""
+    Writing(transaction, waiting, sweeps).finish()
 
 
 class Writing:
@@ -96,21 +103,26 @@ class Writing:
 
     def _job(self, rows: Rows) -> Job:
         plan = self._plan(rows)
+        self._sweeps.note(plan, rows.keys)
+        if self._learns and not self._in.batch.seeds:
+            self._learn(plan, rows)
+        return self._ready(plan, self._in.parking.sift(rows), self._in.batch.batch)
+
+    def _ready(self, plan: Plan, rows: Rows, batch: int) -> Job:
+        """Rows to write, whose ordinals are of that batch."""
         self._upserts.forget(plan.name, rows.keys)
         self._deletes.forget(plan.name, rows.keys)
-        self._sweeps.note(plan, rows.keys)
         if plan.name in self._waiting:
             names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
             self._in.identities.forget(plan, names)
-        if self._learns and not self._in.batch.seeds:
-            self._learn(plan, rows)
         folded = fold(rows)
         if folded.upserts:
             self._keyed[plan.name] = plan
         # Where other tables reference this one, a row deleted and inserted again is two rows: its
         # children went with the first.
         deletes = sorted([*folded.deletes, *folded.again]) if plan.references else folded.deletes
-        return Job(plan=plan, sql=self._in.sql(plan), rows=rows, folded=folded, deletes=deletes)
+        sql = self._in.sql(plan)
+        return Job(plan=plan, sql=sql, rows=rows, folded=folded, deletes=deletes, batch=batch)
 
     def _wave(self, jobs: list[Job]) -> None:
         jobs.sort(key=lambda job: job.plan.rank)
@@ -131,9 +143,8 @@ class Writing:
         self._upserts.again()
         if self._let_wait():
             self._upserts.again()
-        for name, held in self._upserts.held.items():
-            for key, row in held.items():
-                self._give_up(self._in.plan(name), key, row)
+        self._release()
+        self._give_up_held()
         for name in sorted(self._waiting):
             plan = self._in.plan(name)
             for link in plan.links:
@@ -141,6 +152,26 @@ class Writing:
         self._deletes.finish()
         for plan in self._keyed.values():
             self._in.server.advance(self._in.connection, plan.target, plan.by_name)
+
+    def _release(self) -> None:
+        """Apply parked changes whose time has come, and then those that waited for them."""
+        while queues := self._in.parking.due(ready(self._in)):
+            for batch, runs in as_rows(queues):
+                for rows in runs:
+                    self._wave([self._ready(self._plan(rows), rows, batch)])
+            self._upserts.again()
+
+    def _give_up_held(self) -> None:
+        found: dict[str, list[Refused]] = {}
+        for name, held in self._upserts.held.items():
+            for key, row in held.items():
+                refused = self._give_up(self._in.plan(name), key, row)
+                refused = refused or self._upserts.collided(name, key, row)
+                if refused is not None:
+                    found.setdefault(refused.problem, []).append(refused)
+        for alike in found.values():
+            alike[0].rows = [row for refused in alike for row in refused.rows]
+            raise alike[0]
 
     def _let_wait(self) -> bool:
         """Leave references NULL that may be, where a first copy is still to bring the parent; they
@@ -167,20 +198,26 @@ class Writing:
                 held[key] = row._replace(value=orjson.dumps(value))
         return found
 
-    def _give_up(self, plan: Plan, key: bytes, row: Held) -> None:
-        """A row whose parent did not come in this batch: the first copy brings it, or we stop."""
+    def _give_up(self, plan: Plan, key: bytes, row: Held) -> Refused | None:
+        """A row whose parent did not come in this batch: the first copy brings it, or it is
+        refused.
+        """
         after, pending = orjson.loads(row.value)["after"], self._in.batch.pending
         for link in sorted(plan.links, key=lambda k: not k.translated):
             value = after.get(link.column, ABSENT)
             if value is None or value is ABSENT or self._is_known(link, str(value)):
                 continue
+            waits = link.parent_name, str(value)
+            refusal = Refusal(plan.name, key, row.ordinal, "parent", waits)
+            at = self._in.at(row.ordinal, row.batch)
             if link.parent_name not in pending or not (link.late or plan.name in pending):
-                raise Poison(
-                    f"found no parent in {link.parent_name} for {plan.name}.{link.column} "
-                    f"{self._in.at(row.ordinal)}",
+                return Refused(
+                    f"found no parent in {link.parent_name} for {plan.name}.{link.column}",
+                    at,
                     hint="if the foreign key is newer than the target: headwater drop this target, "
                     "prepare it, and apply the log from its start; if the log never had the rows "
                     f"of {link.parent_name}: a new log, with their first copy or identities",
+                    rows=[refusal],
                 )
             if link.late and link.translated:
                 # The row is there, the reference NULL: it is set when the parent's chunk has come.
@@ -189,20 +226,23 @@ class Writing:
                 self._waiting.add(plan.name)
             elif op_of(row.value) == "r" or self._is_here(plan, key):
                 # Its own table's first copy has brought it already: nothing would bring it again.
-                raise Poison(
-                    f"found no parent in {link.parent_name} yet for {plan.name}.{link.column} "
-                    f"{self._in.at(row.ordinal)}, and the column cannot wait",
+                return Refused(
+                    f"found no parent in {link.parent_name} yet for {plan.name}.{link.column}, and "
+                    "the column cannot wait",
+                    at,
                     hint=f"let {link.column} be NULL in the target until the first copy is done, "
                     'or copy with chunk_rows above the number of rows, or primary_keys = "copy"',
+                    rows=[refusal],
                 )
             # Otherwise the row is not there; its own table's first copy is still to bring it.
+        return None
 
     def _is_here(self, plan: Plan, key: bytes) -> bool:
         self._in.put_keys(plan, [key], [0])
         return bool(self._in.ordinals(self._in.sql(plan).here()))
 
     def _is_known(self, link: Link, value: str) -> bool:
-        return link.translated and self._in.identities.is_known(link, value)
+        return self._in.identities.is_known(link, value)
 
     def _plan(self, rows: Rows) -> Plan:
         return self._in.plan(rows.table.full_name, rows.table.fingerprint)
@@ -225,12 +265,4 @@ def without_seeds(rows: Rows) -> tuple[Rows, dict[str, list[tuple[str, str]]]]:
             pair = (str(seed["source_key"]), str(identity))
             seeds.setdefault(seed["table"], []).append(pair)
     keep = [i for i, op in enumerate(rows.ops) if op != "s"]
-    stream = Rows(
-        table=rows.table,
-        ops=[rows.ops[i] for i in keep],
-        ordinals=[rows.ordinals[i] for i in keep],
-        keys=[rows.keys[i] for i in keep],
-        values=[rows.values[i] for i in keep],
-        partial=rows.partial,
-    )
-    return stream, seeds
+    return rows.at(keep), seeds

@@ -16,6 +16,7 @@ from ops import (
     commands_flow,
     commands_import,
     commands_look,
+    commands_parked,
     commands_rebuild,
     commands_setup,
     commands_snapshot,
@@ -52,6 +53,7 @@ for command in (
     commands_look.demo,
 ):
     app.command()(command)
+app.add_typer(commands_parked.app)
 
 
 def main() -> NoReturn:

@@ -8,7 +8,15 @@ import os
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -218,6 +226,11 @@ class TargetConfig(_Model):
         'translated; "copy": the source\'s keys are kept',
     )
     create: bool = Field(default=True, description="make missing tables; false: they must be there")
+    parked_limit: NonNegativeInt = Field(
+        default=1_000,
+        description="so many changes that this database refuses may wait in it, for `headwater "
+        "parked`, while all others are applied; 0: the first one stops it",
+    )
 
     @property
     def family(self) -> str:
@@ -233,6 +246,7 @@ class TargetConfig(_Model):
             exclude_columns=self.exclude_columns,
             primary_keys=self.primary_keys,
             create=self.create,
+            parked_limit=self.parked_limit,
         )
 
     @model_validator(mode="after")

@@ -28,8 +28,9 @@ class TargetStatus:
     0 where the log holds nothing more, None where no commit with a time is known.
 
     batches_behind: batches in the log that are not applied yet, those without rows included.
-    rows: rows applied so far. verified: what verify last found of each table, and when it last
-    held.
+    rows: rows applied so far. parked: changes that wait for a person or for others; parked_since:
+    when the first of them was parked. verified: what verify last found of each table, and when it
+    last held.
     """
 
     target: str
@@ -41,6 +42,8 @@ class TargetStatus:
     applied_at: int | None = None
     rows: int | None = None
     lag_s: float | None = None
+    parked: int = 0
+    parked_since: int | None = None
     retention: TargetRetention = field(default_factory=TargetRetention)
     verified: tuple[Verified, ...] = ()
     error: str | None = None
@@ -99,6 +102,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
             at = applied.offset if applied else None
             end = _end(log, at, applied.committed_at if applied else None)
             retention = of_target(name, log, applied)
+            waiting = target.parked()
     except HeadwaterError as error:
         return TargetStatus(target=name, source=source, error=str(error), exit_code=error.exit_code)
     if applied is None:
@@ -115,6 +119,8 @@ def target_status(config: Config, name: str) -> TargetStatus:
         applied_at=applied.applied_at,
         rows=applied.rows,
         lag_s=_seconds(end.committed_at, applied.committed_at) if end.batches else 0.0,
+        parked=len(waiting),
+        parked_since=min((change.parked_at for change in waiting), default=None),
         retention=retention,
         verified=verified,
     )

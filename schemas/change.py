@@ -6,7 +6,7 @@ middle" as a place to resume.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Literal, NamedTuple, NewType, Protocol
 
@@ -65,6 +65,16 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.ops)
+
+    def at(self, indexes: Sequence[int]) -> "Rows":
+        """The rows at these indexes, ascending."""
+        return replace(
+            self,
+            ops=[self.ops[i] for i in indexes],
+            ordinals=[self.ordinals[i] for i in indexes],
+            keys=[self.keys[i] for i in indexes],
+            values=[self.values[i] for i in indexes],
+        )
 
     @property
     def size_bytes(self) -> int:

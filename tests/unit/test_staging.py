@@ -77,11 +77,11 @@ MAKERS: dict[str, Callable[[Random], Any]] = {
 class Judge:
     """As much of a transaction as staging needs for its errors."""
 
-    def at(self, ordinal: int) -> str:
-        return f"(ordinal {ordinal})"
+    def at(self, ordinal: int, batch: int) -> str:
+        return f"(batch {batch}, ordinal {ordinal})"
 
-    def unfit(self, plan: Plan, column: str | None, ordinal: int) -> Poison:
-        return Poison(f"{column} {ordinal}", hint="hint")
+    def unfit(self, job: Job, column: str | None, index: int) -> Poison:
+        return Poison(f"{column} {job.rows.ordinals[index]}", hint="hint")
 
 
 def _plan(names: dict[str, fields.Fields], linked: str | None = None) -> Plan:
@@ -138,7 +138,8 @@ def _job(plan: Plan, images: list[dict[str, Any]], *, blanks: bool = False) -> J
         keys=[orjson.dumps(i) for i in range(len(images))],
         values=values,
     )
-    return Job(plan=plan, sql=None, rows=rows, folded=fold(rows), deletes=[])  # type: ignore[arg-type]
+    folded = fold(rows)
+    return Job(plan=plan, sql=None, rows=rows, folded=folded, deletes=[], batch=1)  # type: ignore[arg-type]
 
 
 def _both(plan: Plan, job: Job) -> tuple[Any, Any]:

@@ -1,0 +1,82 @@
+"""Which parked changes can be applied now: looked up for all of a kind at once, nothing is tried.
+
+What they wait for may have come with the batch that is being written; a change that is ready and
+fails all the same stays parked.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import sqlalchemy as sa
+
+from apply.fold import fold
+from apply.parked import Parked
+from apply.plan import ORDINAL
+from apply.queue import as_rows
+from apply.staging import staged
+from apply.transaction import Job, Transaction
+from schemas.change import Rows
+
+
+def ready(transaction: Transaction) -> Iterator[Parked]:
+    """Parked changes whose parent has come, or whose unique values are free, among those of tables
+    that this batch wrote to.
+    """
+    yield from _parents_here(transaction, transaction.parking.candidates("parent"))
+    yield from _free(transaction, transaction.parking.candidates("unique"))
+
+
+def _parents_here(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
+    by_parent = sorted(changes, key=_pair)
+    for (name, parent), group in groupby(by_parent, key=_pair):
+        waiting = list(group)
+        plan = transaction.plan(name)
+        for link in plan.links:
+            if link.parent_name == parent:
+                keys = sorted({str(change.waits_key) for change in waiting})
+                known = transaction.identities.known(link, keys)
+                yield from (change for change in waiting if change.waits_key in known)
+
+
+def _pair(change: Parked) -> tuple[str, str]:
+    return change.table_name, change.waits_table or ""
+
+
+def _free(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
+    queues = [transaction.parking.queue(change.row) for change in changes]
+    for batch, runs in as_rows(queues):
+        for rows in runs:
+            taken = _taken(transaction, rows, batch)
+            free = {
+                key for key, at in zip(rows.keys, rows.ordinals, strict=True) if at not in taken
+            }
+            yield from (
+                c
+                for c in changes
+                if c.table_name == rows.table.full_name and c.row_key.encode() in free
+            )
+
+
+def _taken(transaction: Transaction, rows: Rows, batch: int) -> set[int]:
+    """The ordinals of the rows with a unique value that another row of the target has."""
+    plan = transaction.plan(rows.table.full_name, rows.table.fingerprint)
+    job = Job(
+        plan=plan,
+        sql=transaction.sql(plan),
+        rows=rows,
+        folded=fold(rows),
+        deletes=[],
+        batch=batch,
+    )
+    if not job.folded.upserts:
+        return set()
+    lines = staged(transaction, job)
+    transaction.session.ready(plan.stage)
+    transaction.put(job, plan.stage, job.folded.upserts, lines)
+    found: set[int] = set()
+    for names in plan.uniques:
+        same = [plan.target.c[n] == plan.stage.c[n] for n in names]
+        other = [plan.target.c[n].is_distinct_from(plan.stage.c[n]) for n in plan.identity]
+        taken = sa.select(plan.stage.c[ORDINAL]).where(*same, sa.or_(*other))
+        found.update(transaction.ordinals(taken))
+    return found
