@@ -17,8 +17,8 @@ def of(source: str) -> sa.ColumnElement[bool]:
 
 def lock(connection: sa.Connection, source: str) -> None:
     """Let no batch be written until this transaction's end: its compare-and-set waits."""
-    again = CHECKPOINT.c.rows_applied + 1
-    connection.execute(sa.update(CHECKPOINT).where(of(source)).values(rows_applied=again))
+    same = CHECKPOINT.c.rows_applied
+    connection.execute(sa.update(CHECKPOINT).where(of(source)).values(rows_applied=same))
 
 
 def move(

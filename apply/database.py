@@ -256,11 +256,13 @@ class DatabaseTarget(Connected):
 
     def skip(self, numbers: Collection[int], reason: str) -> None:
         with self._connected() as connection:
+            lock(connection, self._source)
             parked.skip(connection, self._source, numbers, reason)
             connection.commit()
 
     def edit(self, number: int, columns: Mapping[str, Wire]) -> None:
         with self._connected() as connection:
+            lock(connection, self._source)
             parked.edit(connection, self._source, number, columns)
             connection.commit()
 

@@ -3,7 +3,7 @@
     HeadwaterError
     ├── Transient        back off, reopen, go on: lost connection, deadlock, broker electing
     ├── Fenced           another process owns this stream or target            exit 75
-    ├── Poison           one change that cannot be applied; stops until parking exists  exit 65
+    ├── Poison           one change that cannot be applied, and is not parked  exit 65
     └── Operator         somebody must act; `hint` says what                   exit 78
         ├── Misconfigured    the configuration, or the database's settings
         ├── SourceLost       the source no longer has the position we need, or denies it

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer.main
@@ -84,18 +85,21 @@ def variables_of_tests() -> frozenset[str]:
     return frozenset(found) - code_variables()
 
 
+GROUPS: list[Any] = app.registered_groups
 COMMANDS = {
     str(command.name or getattr(command.callback, "__name__", "")).replace("_", "-"): command
     for command in app.registered_commands
-}
+} | {group.typer_instance.info.name: group for group in GROUPS}
 
 
 def options_of(command: str) -> list[str]:
     """Every long option of a command, as its --help names them."""
-    group = typer.main.get_command(app)
+    every: Any = typer.main.get_command(app)
+    chosen = every.commands[command]
     found: list[str] = []
-    for parameter in group.commands[command].params:  # type: ignore[attr-defined]
-        found += [name for name in parameter.opts if name.startswith("--")]
+    for each in [chosen, *getattr(chosen, "commands", {}).values()]:
+        for parameter in each.params:
+            found += [name for name in parameter.opts if name.startswith("--")]
     return found
 
 
