@@ -12,7 +12,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply import checked, parked, read_back, verified
+from apply import checked, parked, read_back, recorded, verified
 from apply.barrier import compare
 from apply.beats import newest, removal
 from apply.checked import Checked
@@ -27,6 +27,7 @@ from apply.plan import Plan
 from apply.plans import Catalog, Plans, plan_all
 from apply.prepare import Preparation
 from apply.ranges import TargetRanges
+from apply.recorded import Recorded
 from apply.refused import Refused
 from apply.server import Server
 from apply.sql import Statements
@@ -83,6 +84,10 @@ class DatabaseTarget(Connected):
         # Staging tables of this connection are named by plans that may be other ones now.
         self.close()
         return statements
+
+    def tables(self) -> list[Table]:
+        with self._connected() as connection:
+            return [table for table, _ in described(connection, self._source).values()]
 
     def check(self, tables: Sequence[Table]) -> list[Finding]:
         with self._connected() as connection:
@@ -253,6 +258,10 @@ class DatabaseTarget(Connected):
     def parked(self, *, skipped: bool = False) -> list[Parked]:
         with self._connected() as connection:
             return parked.read(connection, self._source, skipped=skipped)
+
+    def conflicts(self) -> list[Recorded]:
+        with self._connected() as connection:
+            return recorded.read(connection, self._source)
 
     def skip(self, numbers: Collection[int], reason: str) -> None:
         with self._connected() as connection:

@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy import types as t
 
 from apply.fold import fold
 from apply.identity import facts
 from apply.own import WAITING
 from apply.plan import HOLD, ORDINAL, SET, Plan
 from apply.server import Cause, Server
-from apply.sql import Statements
+from apply.sql import Statements, differs
 from apply.staging import staged
 from apply.sweep import Sweeps
 from apply.transaction import ALL, Job, Transaction
@@ -29,8 +28,6 @@ from schemas.errors import Poison
 
 NUMBERS = 10_000
 """Added to a plan's number: a shadow's staging table is not the one that writing uses."""
-PLAIN = (t.Integer, t.Boolean, t.Uuid, t.Date)
-"""Types whose values PostgreSQL calls equal only where they are the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +57,7 @@ def merge(
     merging.let_wait_no_more(tables)
     merging.delete_extra(is_last=False)
     merging.vacate()
-    writing = Writing(transaction, waiting, sweeps, learns=False)
+    writing = Writing(transaction, waiting, sweeps, are_new=False)
     for block in batch.blocks():
         found = [rows for rows in map(among(different), block) if len(rows)]
         if found:
@@ -190,7 +187,7 @@ def _different(server: Server, plan: Plan, number: int) -> sa.Select[Any]:
     for taken in plan.taken:
         if taken.name in plan.identity or taken.name not in plan.sets[number]:
             continue
-        tests.append(_differs(server, target.c[taken.name], s.c[taken.name]))
+        tests.append(differs(server, target.c[taken.name], s.c[taken.name]))
         if link := plan.translated.get(taken.name):
             tests.append(s.c[link.source_key].is_not(None) & s.c[taken.name].is_(None))
     of_set = s.c[SET] == number if number else s.c[SET] <= 0
@@ -199,22 +196,6 @@ def _different(server: Server, plan: Plan, number: int) -> sa.Select[Any]:
         .select_from(s.outerjoin(target, _match(server, target, s, plan)))
         .where(of_set, sa.or_(*tests))
     )
-
-
-def _differs(server: Server, mine: sa.Column[Any], staged: sa.Column[Any]) -> Any:
-    """Whether two values of one type are not the very same: no collation, no -0 = 0, 1.0 = 1.00."""
-    one: Any = mine
-    other: Any = staged
-    if server.is_sqlite:
-        if isinstance(mine.type, t.String):
-            one, other = sa.collate(mine, "BINARY"), sa.collate(staged, "BINARY")
-    elif server.is_mysql:
-        kind = t.LargeBinary if isinstance(mine.type, t.String) else t.CHAR
-        if isinstance(mine.type, t.String | t.Float):
-            one, other = sa.cast(mine, kind), sa.cast(staged, kind)
-    elif not isinstance(mine.type, PLAIN):
-        one, other = sa.cast(mine, t.Text), sa.cast(staged, t.Text)
-    return one.is_distinct_from(other)
 
 
 def _extra(plan: Plan, server: Server, shadows: Iterator[Plan]) -> sa.Insert:

@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateTable
 from apply import ddl, fields, mysql_errors, read_back
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
-from apply.mysql_stream import StreamConnection
+from apply.mysql_stream import StreamConnection, undecoded
 from apply.server import Cause, Unstorable
 from apply.target import Placement
 from schemas import mysql_checksum, mysql_text
@@ -305,6 +305,8 @@ class MySQLServer:
         columns: Sequence[tuple[Kind, str, Any]],
         statement: sa.Select[Any],
         limit: int,
+        *,
+        connection: sa.Connection | None = None,
     ) -> Iterator[list[list[str | None]]]:
         dialect = self.engine.dialect
         printed = [
@@ -319,16 +321,22 @@ class MySQLServer:
             _whole if kind.name == "int" and family == "decimal" else mysql_text.fragment(kind)
             for kind, family, _ in columns
         ]
-        connection = self._connect(conv=pymysql.converters.encoders, use_unicode=False)
+        if connection is not None:
+            raw: Any = connection.connection.driver_connection
+            with undecoded(raw), raw.cursor() as cursor:
+                cursor.execute(sql.replace("%%", "%"))
+                yield from read_back.fragments([list(cursor.fetchall())], make)
+            return
+        own = self._connect(conv=pymysql.converters.encoders, use_unicode=False)
         try:
-            with connection.cursor(pymysql.cursors.SSCursor) as cursor:
+            with own.cursor(pymysql.cursors.SSCursor) as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
                 cursor.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
                 cursor.execute(sql.replace("%%", "%"))
                 blocks = iter(lambda: list(cursor.fetchmany(limit)), [])
                 yield from read_back.fragments(blocks, make)
         finally:
-            connection.close()
+            own.close()
 
     def field(self, kind: Kind, family: str, column: Any) -> str | None:
         given = column.type

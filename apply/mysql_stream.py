@@ -6,6 +6,8 @@ machine (https://dev.mysql.com/doc/refman/8.4/en/load-data-local-security.html).
 opened here.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pymysql.connections import Connection, MySQLResult
@@ -41,3 +43,14 @@ class _Result(MySQLResult):
             connection.write_packet(bytes(data[at : at + size]))
         connection.write_packet(b"")
         self._read_ok_packet(connection._read_packet())  # type: ignore[attr-defined]
+
+
+@contextmanager
+def undecoded(connection: "Connection[Any]") -> Iterator[None]:
+    """Give results of this connection as the bytes that the server sent."""
+    decoders, use_unicode = connection.decoders, connection.use_unicode
+    connection.decoders, connection.use_unicode = {}, False
+    try:
+        yield
+    finally:
+        connection.decoders, connection.use_unicode = decoders, use_unicode

@@ -121,6 +121,25 @@ PARKED = sa.Table(
 )
 """Changes that could not be applied, and later ones of their rows (apply/parked.py)."""
 
+CONFLICT = sa.Table(
+    "headwater_conflict",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("number", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("table_name", name_type(192), nullable=False),
+    sa.Column("row_key", text_type(), nullable=False),
+    sa.Column("images", text_type(), nullable=False),
+    sa.Column("rule", text_type(), nullable=False),
+    sa.Column("outcome", name_type(16), nullable=False),
+    sa.Column("written", text_type()),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("ordinal", sa.BigInteger, nullable=False),
+    sa.Column("position", text_type(), nullable=False),
+    sa.Column("committed_at", sa.BigInteger),
+    sa.Column("decided_at", sa.BigInteger, nullable=False),
+)
+"""Rows that both sides had changed, and what was decided (apply/recorded.py)."""
+
 CHECKED = sa.Table(
     "headwater_checked",
     METADATA,

@@ -6,6 +6,8 @@ from collections.abc import Collection
 from fnmatch import fnmatchcase
 
 from apply.target import Placement
+from schemas.conflict import ConflictRules, problems
+from schemas.finding import Finding
 from schemas.table import Column, Table
 
 
@@ -53,3 +55,27 @@ def own_key(table: Table, placement: Placement) -> str | None:
     if table.identity == table.primary_key or any(f.column == name for f in table.foreign_keys):
         return None
     return name
+
+
+def conflict_rules(table: Table, placement: Placement) -> ConflictRules | None:
+    """What is done with rows of the table that were changed in the target too; None: nothing is
+    looked for.
+    """
+    for pattern, rules in placement.conflicts.items():
+        if fnmatchcase(table.full_name, pattern):
+            return rules
+    return None
+
+
+def conflict_problems(
+    table: Table, placement: Placement, at: str, own: str | None
+) -> list[Finding]:
+    """What the table's conflict rules cannot mean; at: where it lands, own: see `own_key`."""
+    rules = conflict_rules(table, placement)
+    out = {own, *table.identity}
+    kinds = {c.name: c.kind for c in wanted(table, placement) if c.name not in out}
+    fix = f"mend conflicts for {table.full_name}"
+    return [
+        Finding(where=f"{at}.{name}" if name else at, problem=why, fix=fix)
+        for name, why in (problems(rules, kinds) if rules is not None else ())
+    ]

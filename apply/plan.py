@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from apply.fields import NATIVE, Fields
 from apply.own import name_type
+from schemas.conflict import ConflictRules
 from schemas.kinds import Kind
 from schemas.native import load
 from schemas.table import Table
@@ -90,6 +91,7 @@ class Plan:
     is_guarded: bool
     """The target refuses a second row of one identity at once, not only at commit."""
     is_tracked: bool = False
+    conflicts: ConflictRules | None = None
     sets: list[frozenset[str]] = field(default_factory=list)
     """The column sets of partial rows met so far; set 0 is every column."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from apply.fit import family_of, unfit
-from apply.placement import indexed, lands_at, own_key, wanted
+from apply.placement import conflict_problems, conflict_rules, indexed, lands_at, own_key, wanted
 from apply.plan import Link, Plan, Reference, Taken
 from apply.references import translated_keys, untranslatable
 from apply.server import LATE_UNIQUES, Server
@@ -172,10 +172,10 @@ def problems(
     found = untranslatable(table, known, placement)
     place = catalog.place(name)
     target = catalog.table(place)
-    at = ".".join(place)
+    at, own = ".".join(place), own_key(table, placement)
+    found += conflict_problems(table, placement, at, own)
     if target is None:
         return found
-    own = own_key(table, placement)
     translated, keyed = translated_keys(table, known, placement), indexed(table)
     for column in wanted(table, placement):
         where = f"{at}.{column.name}"
@@ -317,6 +317,7 @@ def _plan_known(
         if target is not None:
             plans[name] = _plan(catalog, server, placement, known, table, target, number, order)
             plans[name].is_tracked = name in tracked
+            plans[name].conflicts = conflict_rules(table, placement)
     return plans
 
 

@@ -210,6 +210,8 @@ class PostgresServer:
         columns: Sequence[tuple[Kind, str, Any]],
         statement: sa.Select[Any],
         limit: int,
+        *,
+        connection: sa.Connection | None = None,
     ) -> Iterator[list[list[str | None]]]:
         printed = []
         for kind, family, column in columns:
@@ -220,11 +222,12 @@ class PostgresServer:
         make = [
             _of_text(postgres_text.fragment(k, blank_padded=_is_padded(c))) for k, _, c in columns
         ]
-        with self.engine.connect() as connection:
-            connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            found = connection.execution_options(stream_results=True, max_row_buffer=limit).execute(
-                text
-            )
+        if connection is not None:
+            yield from read_back.fragments(connection.execute(text).partitions(limit), make)
+            return
+        with self.engine.connect() as own:
+            own.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            found = own.execution_options(stream_results=True, max_row_buffer=limit).execute(text)
             yield from read_back.fragments(found.partitions(limit), make)
 
     def field(self, kind: Kind, family: str, column: Any) -> str | None:

@@ -96,7 +96,19 @@ def rows(
     """Blocks of at most `limit` rows that came from the source, from one repeatable-read
     snapshot.
     """
-    for block in server.read(chosen.columns, chosen.where(*conditions), limit):
+    yield from read_rows(server, chosen, chosen.where(*conditions), limit)
+
+
+def read_rows(
+    server: Server,
+    chosen: Selected,
+    statement: sa.Select[Any],
+    limit: int = 10_000,
+    *,
+    connection: sa.Connection | None = None,
+) -> Iterator[list[list[Wire]]]:
+    """The same of a statement over what is chosen; connection: as in Server.read."""
+    for block in server.read(chosen.columns, statement, limit, connection=connection):
         yield list(map(list, zip(*_columns(block, chosen.links), strict=True)))
 
 

@@ -5,11 +5,14 @@ from typing import Literal, NamedTuple
 
 from schemas.errors import Poison
 
-Reason = Literal["value", "unique", "reference", "parent", "incomplete", "referenced", "behind"]
+Reason = Literal[
+    "value", "unique", "reference", "parent", "incomplete", "referenced", "conflict", "behind"
+]
 """value: a column cannot hold it, or a check refuses it. unique: another row has a value of a
 unique key. reference: a foreign key that only the target has. parent: the row that it references
 has not come. incomplete: some columns are missing, and the target lacks the row. referenced: rows
-of the target reference what is to be deleted. behind: an earlier change of the same row is parked.
+of the target reference what is to be deleted. conflict: the target's row was changed too, and the
+table's policy is to park. behind: an earlier change of the same row is parked.
 """
 
 

@@ -126,9 +126,11 @@ class Server(Protocol):
         columns: Sequence[tuple[Kind, str, Any]],
         statement: sa.Select[Any],
         limit: int,
+        *,
+        connection: sa.Connection | None = None,
     ) -> Iterator[list[list[str | None]]]:
         """The select's rows as wire fragments by row, in blocks, from one snapshot of its own
-        connection.
+        connection; or as this connection's transaction sees them.
         """
         ...
 

@@ -11,6 +11,7 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import types as t
 
 from apply.own import IDENTITY
 from apply.placeholder import placeholder
@@ -21,6 +22,9 @@ from transport.batch import PLACE_BITS
 Condition = sa.ColumnElement[bool]
 LOW: sa.BindParameter[int] = sa.bindparam("low", type_=sa.BigInteger)
 HIGH: sa.BindParameter[int] = sa.bindparam("high", type_=sa.BigInteger)
+
+PLAIN = (t.Integer, t.Boolean, t.Uuid, t.Date)
+"""Types whose values PostgreSQL calls equal only where they are the same."""
 
 
 class Statements:
@@ -318,6 +322,22 @@ class Statements:
             if make is not None:
                 return column, make
         return None
+
+
+def differs(server: Server, mine: sa.Column[Any], staged: sa.Column[Any]) -> Any:
+    """Whether two values of one type are not the very same: no collation, no -0 = 0, 1.0 = 1.00."""
+    one: Any = mine
+    other: Any = staged
+    if server.is_sqlite:
+        if isinstance(mine.type, t.String):
+            one, other = sa.collate(mine, "BINARY"), sa.collate(staged, "BINARY")
+    elif server.is_mysql:
+        kind = t.LargeBinary if isinstance(mine.type, t.String) else t.CHAR
+        if isinstance(mine.type, t.String | t.Float):
+            one, other = sa.cast(mine, kind), sa.cast(staged, kind)
+    elif not isinstance(mine.type, PLAIN):
+        one, other = sa.cast(mine, t.Text), sa.cast(staged, t.Text)
+    return one.is_distinct_from(other)
 
 
 def _update(target: sa.Table) -> sa.Update:

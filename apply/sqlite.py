@@ -10,6 +10,7 @@ import re
 import sqlite3
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import sqlalchemy as sa
@@ -246,13 +247,15 @@ class SqliteServer:
         columns: Sequence[tuple[Kind, str, Any]],
         statement: sa.Select[Any],
         limit: int,
+        *,
+        connection: sa.Connection | None = None,
     ) -> Iterator[list[list[str | None]]]:
         text = statement.compile(
             dialect=self.engine.dialect, compile_kwargs={"literal_binds": True}
         )
         make = [_fragment(kind) for kind, _, _ in columns]
-        with self.engine.connect() as connection:
-            blocks = connection.exec_driver_sql(str(text)).partitions(limit)
+        with nullcontext(connection) if connection is not None else self.engine.connect() as on:
+            blocks = on.exec_driver_sql(str(text)).partitions(limit)
             yield from read_back.fragments(blocks, make)
 
     def field(self, kind: Kind, family: str, column: Any) -> str | None:

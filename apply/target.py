@@ -7,9 +7,11 @@ from typing import Literal, NamedTuple, Protocol
 from apply.checked import Checked
 from apply.parked import Parked
 from apply.parking import Retried
+from apply.recorded import Recorded
 from schemas.beat import Beat
 from schemas.change import Batch, Offset
 from schemas.codec import Wire
+from schemas.conflict import ConflictRules
 from schemas.finding import Finding
 from schemas.kinds import Kind
 from schemas.ranges import Compared, Ranges
@@ -26,7 +28,9 @@ class Placement:
     on SQLite the file. exclude_columns: patterns
     over source `schema.table.column` that this target leaves alone. primary_keys: "local" (the
     target's own keys, foreign keys translated) or "copy" (the source's values). parked_limit: so
-    many changes that the target refuses may be parked; with 0 the first one stops it.
+    many changes that the target refuses may be parked; with 0 the first one stops it. conflicts:
+    what is done with rows that were changed here too, by pattern over source `schema.table`; the
+    first that matches.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -35,6 +39,7 @@ class Placement:
     primary_keys: Literal["local", "copy"] = "local"
     create: bool = True
     parked_limit: int = 0
+    conflicts: Mapping[str, ConflictRules] = field(default_factory=dict)
 
 
 class Applied(NamedTuple):
@@ -80,6 +85,10 @@ class Target(Protocol):
         """
         ...
 
+    def tables(self) -> Sequence[Table]:
+        """The newest description of every prepared table."""
+        ...
+
     def check(self, tables: Sequence[Table]) -> list[Finding]:
         """Preflight: what `prepare` and `apply` would refuse, without changing anything."""
         ...
@@ -122,6 +131,10 @@ class Target(Protocol):
         """Replace columns of a parked change's row, not of its identity; it is applied by `retry`.
         Raises Misconfigured.
         """
+        ...
+
+    def conflicts(self) -> Sequence[Recorded]:
+        """Every conflict that was decided here, oldest first."""
         ...
 
     def merge(self, batch: Batch, tables: Collection[str], *, expect: Offset | None) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import orjson
 
+from apply.conflicts import Conflicts
 from apply.delete import Deletes
 from apply.fold import fold
 from apply.identity import facts
@@ -62,13 +63,14 @@ class Writing:
         waiting: set[str],
         sweeps: Sweeps,
         *,
-        learns: bool = True,
+        are_new: bool = True,
     ) -> None:
-        """learns: the rows' facts are not taken in yet."""
+        """are_new: the rows' facts are not taken in yet, and conflicts not looked for."""
         self._in, self._waiting, self._sweeps = transaction, waiting, sweeps
-        self._learns = learns
+        self._are_new = are_new
         self._keyed: dict[str, Plan] = {}
         self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
+        self._conflicts = Conflicts(transaction)
 
     def learn(self, block: Sequence[Rows]) -> None:
         """Take in a block's facts and seeds, and none of its rows."""
@@ -104,9 +106,12 @@ class Writing:
     def _job(self, rows: Rows) -> Job:
         plan = self._plan(rows)
         self._sweeps.note(plan, rows.keys)
-        if self._learns and not self._in.batch.seeds:
+        if self._are_new and not self._in.batch.seeds:
             self._learn(plan, rows)
-        return self._ready(plan, self._in.parking.sift(rows), self._in.batch.batch)
+        rows = self._in.parking.sift(rows)
+        if self._are_new and plan.conflicts is not None:
+            rows = self._conflicts.settle(plan, rows, self._upserts.held.get(plan.name, {}))
+        return self._ready(plan, rows, self._in.batch.batch)
 
     def _ready(self, plan: Plan, rows: Rows, batch: int) -> Job:
         """Rows to write, whose ordinals are of that batch."""

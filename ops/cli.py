@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 
 from ops import (
+    commands_conflicts,
     commands_flow,
     commands_import,
     commands_look,
@@ -54,6 +55,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(commands_parked.app)
+app.add_typer(commands_conflicts.app)
 
 
 def main() -> NoReturn:

@@ -22,6 +22,7 @@ from sqlalchemy.exc import ArgumentError
 
 from apply.target import Placement
 from capture.pace import Pace
+from ops.config_conflicts import ConflictConfig
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
@@ -231,6 +232,11 @@ class TargetConfig(_Model):
         description="so many changes that this database refuses may wait in it, for `headwater "
         "parked`, while all others are applied; 0: the first one stops it",
     )
+    conflicts: Mapping[str, ConflictConfig] = Field(
+        default_factory=dict,
+        description="what happens to rows that were changed here too, per table pattern, the first "
+        "that matches; other tables: the source's row is written, and nothing is looked for",
+    )
 
     @property
     def family(self) -> str:
@@ -247,6 +253,7 @@ class TargetConfig(_Model):
             primary_keys=self.primary_keys,
             create=self.create,
             parked_limit=self.parked_limit,
+            conflicts={pattern: rules.rules for pattern, rules in self.conflicts.items()},
         )
 
     @model_validator(mode="after")

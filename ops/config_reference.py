@@ -6,11 +6,13 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from ops.config import LogConfig, SourceConfig, TargetConfig
+from ops.config_conflicts import ConflictConfig
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("log", LogConfig),
     ("sources.NAME", SourceConfig),
     ("targets.NAME", TargetConfig),
+    ("targets.NAME.conflicts.PATTERN", ConflictConfig),
 )
 
 EXAMPLE = """\
