@@ -20,15 +20,19 @@ def compare(transaction: Transaction, batch: Batch, _waiting: set[str], sweeps: 
     sweeps.begin(batch.sweeps)
     for block in batch.blocks():
         for rows in block:
-            sweeps.note(transaction.plan(rows.table.full_name), rows.keys)
+            plan = transaction.plan(rows.table.full_name, rows.table.fingerprint)
+            keeps = plan.view is not None and plan.view.on_leave != "delete"
+            sweeps.note(plan, rows.keys if keeps else transaction.keys_here(plan, rows))
     names = {rows.table.full_name for block in batch.blocks() for rows in block}
     if names & sweeps.active:
         results = Results(transaction.connection, transaction.source, batch.position)
         different, parking = differing(transaction, batch), transaction.parking
         for block in batch.blocks():
             for rows in block:
-                parked = set(rows.keys) - set(parking.unparked(rows).keys)
+                plan = transaction.plan(rows.table.full_name, rows.table.fingerprint)
+                here = transaction.keys_here(plan, rows)
+                parked = set(here) - set(parking.unparked(rows).keys)
                 wrong = [key.decode() for key in [*among(different)(rows).keys, *sorted(parked)]]
-                results.differ(rows.table.full_name, len(rows), wrong)
+                results.differ(plan.name, len(here), wrong)
     sweeps.end(batch.sweeps)
     return 0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import sqlalchemy as sa
 
-from apply.plans import Catalog
+from apply.catalog import Catalog
 from schemas.beat import BEATS, Beat
 from schemas.change import Position
 

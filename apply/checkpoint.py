@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from apply.own import CHECKPOINT, STREAM
 from apply.server import Cause, Server
-from schemas.change import Batch, Offset
+from schemas.change import Batch, Offset, Position
 from schemas.errors import Fenced
 
 
@@ -19,6 +19,15 @@ def lock(connection: sa.Connection, source: str) -> None:
     """Let no batch be written until this transaction's end: its compare-and-set waits."""
     same = CHECKPOINT.c.rows_applied
     connection.execute(sa.update(CHECKPOINT).where(of(source)).values(rows_applied=same))
+
+
+def begin(
+    connection: sa.Connection, source: str, start: Offset, position: Position, batch: int
+) -> None:
+    """Stand here, unless the checkpoint stands somewhere already."""
+    nowhere = CHECKPOINT.c.log_offset.is_(None)
+    here = sa.update(CHECKPOINT).where(of(source), nowhere)
+    connection.execute(here.values(log_offset=start, position=position, batch=batch))
 
 
 def move(

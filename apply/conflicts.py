@@ -6,7 +6,7 @@ until the batch's end, so that nothing changes between the look and the write. A
 its own after-image there already is no conflict, nor is a copied row.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from time import time_ns
 from typing import Any, NamedTuple
@@ -16,14 +16,15 @@ import sqlalchemy as sa
 import structlog
 
 from apply import read_back, recorded
-from apply.fold import fold
+from apply.fold import Folded, fold
 from apply.plan import ORDINAL, Plan
 from apply.recorded import Recorded
-from apply.refused import Refused
+from apply.refused import Refusal, Refused
 from apply.sql import differs
 from apply.staging import staged
 from apply.transaction import Job, Transaction
 from schemas.change import Rows
+from schemas.codec import after_of
 from schemas.conflict import Conflict, ConflictRules, Decision, comparable, decide
 
 BEFORE, AFTER = 20_000, 30_000
@@ -50,62 +51,63 @@ class Conflicts:
     def __init__(self, transaction: Transaction) -> None:
         self._in = transaction
 
-    def settle(self, plan: Plan, rows: Rows, held: Collection[bytes]) -> Rows:
-        """The rows as they are to be written. held: keys of rows that are not in the target only
-        because they wait in this batch. Raises Refused for rows that are to be parked.
+    def settle(
+        self, plan: Plan, rows: Rows, folded: Folded, held: Collection[bytes]
+    ) -> tuple[Rows, Folded]:
+        """The rows as they are to be written, and those that count. held: keys of rows that are
+        not in the target only because they wait in this batch. Raises Refused for rows that are to
+        be parked.
         """
         rules = plan.conflicts
         if rules is None:
-            return rows
-        doubts = list(self._doubts(plan, rows, held))
-        found = self._conflicts(plan, rows, doubts)
+            return rows, folded
+        found = self._conflicts(plan, rows, folded, list(self._doubts(plan, rows, folded, held)))
         if not found:
-            return rows
+            return rows, folded
         kinds = {taken.name: taken.kind for taken in plan.taken}
         decisions = {at: _decided(conflict, rules, kinds) for at, conflict in found.items()}
         self._park(plan, rows, decisions)
         self._record(plan, rows, found, decisions)
         if rules.by is not None:
             self._warn_of_skew(plan, found, rules.by)
-        return _rewritten(rows, decisions)
+        return _rewritten(rows, folded, decisions)
 
-    def _doubts(self, plan: Plan, rows: Rows, held: Collection[bytes]) -> Any:
-        folded = fold(rows)
-        first = folded.first if len(folded.first) < len(rows) else None
-        pending = plan.name in self._in.batch.pending
+    def _doubts(
+        self, plan: Plan, rows: Rows, folded: Folded, held: Collection[bytes]
+    ) -> Iterator[_Doubt]:
+        if plan.name in self._in.batch.pending:
+            return
         for at in sorted([*folded.upserts, *folded.deletes]):
-            begin = at if first is None else first[rows.keys[at]]
-            is_copied = "r" in (rows.ops[at], rows.ops[begin])
-            if not (is_copied or pending or rows.keys[at] in held):
-                yield _Doubt(at, begin, rows.ops[begin])
+            first = folded.first[rows.keys[at]]
+            if "r" not in (rows.ops[at], rows.ops[first]) and rows.keys[at] not in held:
+                yield _Doubt(at, first, rows.ops[first])
 
-    def _conflicts(self, plan: Plan, rows: Rows, doubts: Sequence[_Doubt]) -> dict[int, Conflict]:
+    def _conflicts(
+        self, plan: Plan, rows: Rows, folded: Folded, doubts: Sequence[_Doubt]
+    ) -> dict[int, Conflict]:
         """By index into `rows`."""
-        names = [t.name for t in plan.taken if t.name not in plan.identity]
-        images, kept = [], []
+        before, kept = [], []
+        reads = set(_compared(plan))
+        if plan.view is not None:
+            reads = (reads - plan.view.computed.keys()) | plan.view.reads
         for doubt in doubts:
             row = orjson.loads(rows.values[doubt.first])
             image = row["after"] if doubt.op == "c" else row["before"]
             # Without a whole before-image nothing says what the target should have.
-            if image is not None and all(name in image for name in names):
-                images.append(image)
+            if image is not None and reads <= image.keys():
+                before.append(image)
                 kept.append(doubt)
-        changed = self._changed(plan, rows, [d.at for d in kept], images, BEFORE)
+        _complete(plan, before)
+        changed = self._changed(plan, rows, [d.at for d in kept], before, BEFORE)
         suspects = {
             d.at: (d, image, changed[d.at])
-            for d, image in zip(kept, images, strict=True)
+            for d, image in zip(kept, before, strict=True)
             if d.at in changed and not (d.op == "c" and changed[d.at] is None)
         }
-        afters = {at: self._after(plan, rows, d) for at, (d, _, _) in suspects.items()}
+        gone = set(folded.deletes)
+        afters = {at: None if at in gone else _after(plan, rows, folded, at) for at in suspects}
         self._forget_replays(plan, rows, suspects, afters)
         return self._images(plan, rows, suspects, afters)
-
-    def _after(self, plan: Plan, rows: Rows, doubt: _Doubt) -> dict[str, Any] | None:
-        if rows.ops[doubt.at] == "d":
-            return None
-        merged = fold(rows).merged.get(doubt.at) if rows.partial else None
-        after = merged or orjson.loads(rows.values[doubt.at])["after"]
-        return {n: after[n] for n in plan.by_name if n in after}
 
     def _forget_replays(
         self,
@@ -121,9 +123,8 @@ class Conflicts:
         }
         other = self._changed(plan, rows, list(whole), list(whole.values()), AFTER)
         for at in list(suspects):
-            changed = suspects[at][2]
             is_there = at in whole and at not in other
-            is_gone = rows.ops[at] == "d" and changed is None
+            is_gone = afters[at] is None and suspects[at][2] is None
             if is_there or is_gone:
                 del suspects[at]
 
@@ -168,7 +169,7 @@ class Conflicts:
         # MySQL has no name for one table of several to lock.
         of = None if self._in.server.is_mysql else target
         self._in.ordinals(sa.select(s.c[ORDINAL]).where(*match).with_for_update(of=of))
-        names = [t.name for t in plan.taken if t.name not in plan.identity]
+        names = _compared(plan)
         tests = [differs(self._in.server, target.c[n], s.c[n]).label(n) for n in names]
         is_missing = target.c[plan.identity[0]].is_(None)
         compared = sa.select(s.c[ORDINAL], is_missing, *tests).select_from(
@@ -208,7 +209,7 @@ class Conflicts:
             return {}
         ordinals = [rows.ordinals[at] for at in there]
         self._in.put_keys(plan, [rows.keys[at] for at in there], ordinals)
-        chosen = read_back.selected(plan, plan.by_name)
+        chosen = read_back.selected(self._in.server, plan, plan.by_name)
         match = [self._in.server.exactly(plan.target.c[n], plan.keys.c[n]) for n in plan.identity]
         chosen = replace(chosen, source=chosen.source.join(plan.keys, sa.and_(*match)))
         statement = chosen.where().order_by(plan.keys.c[ORDINAL])
@@ -225,21 +226,16 @@ class Conflicts:
     def _park(self, plan: Plan, rows: Rows, decisions: Mapping[int, Decision]) -> None:
         parks = [at for at, decision in decisions.items() if decision.parks]
         if parks:
-            job = Job(
-                plan=plan,
-                sql=self._in.sql(plan),
-                rows=rows,
-                folded=fold(rows),
-                deletes=[],
-                batch=self._in.batch.batch,
-            )
+            found = [
+                Refusal(plan.name, rows.keys[at], rows.ordinals[at], "conflict") for at in parks
+            ]
             raise Refused(
                 f"found a row of {plan.name} that was changed in the target too "
                 f"({decisions[parks[0]].rule})",
                 self._in.at(rows.ordinals[parks[0]]),
                 hint="headwater parked show TARGET NUMBER --values shows it; retry takes the "
                 "source's row, skip keeps the target's, edit makes another one",
-                rows=job.refusals(parks, "conflict"),
+                rows=found,
             )
 
     def _record(
@@ -299,24 +295,40 @@ def _decided(conflict: Conflict, rules: ConflictRules, kinds: Mapping[str, Any])
         return Decision(None, rule, parks=True)
 
 
-def _rewritten(rows: Rows, decisions: Mapping[int, Decision]) -> Rows:
+def _compared(plan: Plan) -> list[str]:
+    """The columns in which both sides may have the same row."""
+    return [t.name for t in plan.taken if t.name not in plan.identity and not t.once]
+
+
+def _complete(plan: Plan, images: Sequence[dict[str, Any]]) -> None:
+    """Add the columns that the target computes."""
+    if plan.view is not None and images:
+        for name, values in plan.view.values(images).items():
+            for image, value in zip(images, values, strict=True):
+                image[name] = value
+
+
+def _after(plan: Plan, rows: Rows, folded: Folded, at: int) -> dict[str, Any]:
+    after = folded.merged.get(at) or after_of(rows.values[at])
+    return {n: after[n] for n in plan.by_name if n in after}
+
+
+def _rewritten(
+    rows: Rows, folded: Folded, decisions: Mapping[int, Decision]
+) -> tuple[Rows, Folded]:
     """Without what the target keeps; what is written, with the columns that are."""
-    last = dict(zip(rows.keys, range(len(rows)), strict=True))
-    values, ops, keep = list(rows.values), list(rows.ops), []
-    decided = {rows.keys[at] for at in decisions}
-    is_partial = rows.partial
-    for i, key in enumerate(rows.keys):
-        if key not in decided:
-            keep.append(i)
-            continue
-        if last[key] != i:
-            continue
-        decision = decisions[i]
-        if decision.deletes:
-            keep.append(i)
-        elif decision.write is not None:
-            keep.append(i)
-            identity = orjson.loads(key)
-            values[i] = orjson.dumps({"after": {**identity, **decision.write}, "op": "u"})
-            ops[i], is_partial = "u", True
-    return replace(rows, values=values, ops=ops, partial=is_partial).at(keep)
+    values, out = list(rows.values), set()
+    for at, decision in decisions.items():
+        if decision.write is not None:
+            image = orjson.loads(rows.keys[at]) | dict(decision.write)
+            values[at] = orjson.dumps({"after": image, "op": "u"})
+        elif not decision.deletes:
+            out.add(at)
+    counts = replace(
+        folded,
+        upserts=[i for i in folded.upserts if i not in out],
+        deletes=[i for i in folded.deletes if i not in out],
+        again=[i for i in folded.again if i not in decisions],
+        merged={i: image for i, image in folded.merged.items() if i not in decisions},
+    )
+    return replace(rows, values=values, partial=True), counts

@@ -7,32 +7,32 @@ call starts from what is durable.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from time import monotonic
 from typing import Any
 
 import sqlalchemy as sa
 
-from apply import checked, parked, read_back, recorded, verified
+from apply import exempt, parked, read_back
 from apply.barrier import compare
 from apply.beats import newest, removal
-from apply.checked import Checked
-from apply.checkpoint import lock, move, of
-from apply.connected import Connected
+from apply.catalog import Catalog
+from apply.checkpoint import begin, lock, move, of
+from apply.kept import Kept
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
-from apply.own import CHECKED, CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
-from apply.parked import Parked
+from apply.own import CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
 from apply.parking import AtRest, Parking, Retried, Standing
 from apply.plan import Plan
-from apply.plans import Catalog, Plans, plan_all
+from apply.plans import Plans, plan_all
 from apply.prepare import Preparation
 from apply.ranges import TargetRanges
-from apply.recorded import Recorded
 from apply.refused import Refused
 from apply.server import Server
 from apply.sql import Statements
 from apply.sweep import Sweeps
-from apply.target import Applied, Placement, Verified
+from apply.target import Placement
 from apply.transaction import Transaction, Unplanned
 from apply.write import release, write
 from schemas.beat import Beat
@@ -49,14 +49,14 @@ Writes = Callable[[Transaction, Batch, set[str], Sweeps], int]
 """What writes a batch into an open transaction (apply/write.py, apply/merge.py)."""
 
 
-class DatabaseTarget(Connected):
+class DatabaseTarget(Kept):
     """Implements apply.target.Target over a server; PostgresTarget, MySQLTarget and SqliteTarget
     choose it.
     """
 
     def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:
-        super().__init__(name, server)
-        self._source, self._placement = source_name, placement
+        super().__init__(name, server, source_name)
+        self._placement = placement
         self._plans: Plans | None = None
         self._older: list[Table] = []
         self._statements: dict[int, Statements] = {}
@@ -64,6 +64,7 @@ class DatabaseTarget(Connected):
         self._sweeping: dict[str, str] = {}
         self._has_parked = True
         self._rebuilds = False
+        self._exempt, self._looked_at = exempt.Exempt(0, {}), 0.0
 
     def close(self) -> None:
         super().close()
@@ -84,10 +85,6 @@ class DatabaseTarget(Connected):
         # Staging tables of this connection are named by plans that may be other ones now.
         self.close()
         return statements
-
-    def tables(self) -> list[Table]:
-        with self._connected() as connection:
-            return [table for table, _ in described(connection, self._source).values()]
 
     def check(self, tables: Sequence[Table]) -> list[Finding]:
         with self._connected() as connection:
@@ -143,6 +140,11 @@ class DatabaseTarget(Connected):
                 )
             return None if row[0] is None else Offset(row[0])
 
+    def begin(self, start: Offset, position: Position, batch: int) -> None:
+        with self._connected() as connection:
+            begin(connection, self._source, start, position, batch)
+            connection.commit()
+
     def rebuild(self, start: Offset | None) -> None:
         self._rebuilds = True
         with self._connected() as connection:
@@ -163,27 +165,6 @@ class DatabaseTarget(Connected):
         with self._connected() as connection:
             catalog = Catalog(self._server, connection, self._placement)
             return [t.full_name for t in tables if catalog.holds_rows(t)]
-
-    def applied(self) -> Applied | None:
-        with self._connected() as connection:
-            if not sa.inspect(connection).has_table(CHECKPOINT.name):
-                return None
-            row = connection.execute(sa.select(CHECKPOINT).where(of(self._source))).one_or_none()
-            if row is None or row.log_offset is None:
-                return None
-            return Applied(
-                offset=Offset(row.log_offset),
-                position=row.position,
-                batch=row.batch,
-                committed_at=row.committed_at,
-                applied_at=row.applied_at,
-                rows=row.rows_applied,
-            )
-
-    def checked(self) -> list[Checked]:
-        with self._connected() as connection:
-            has = sa.inspect(connection).has_table(CHECKED.name)
-            return checked.read(connection, self._source) if has else []
 
     def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:
         with self._connected() as connection:
@@ -255,26 +236,6 @@ class DatabaseTarget(Connected):
             connection.commit()
             return parking.retried
 
-    def parked(self, *, skipped: bool = False) -> list[Parked]:
-        with self._connected() as connection:
-            return parked.read(connection, self._source, skipped=skipped)
-
-    def conflicts(self) -> list[Recorded]:
-        with self._connected() as connection:
-            return recorded.read(connection, self._source)
-
-    def skip(self, numbers: Collection[int], reason: str) -> None:
-        with self._connected() as connection:
-            lock(connection, self._source)
-            parked.skip(connection, self._source, numbers, reason)
-            connection.commit()
-
-    def edit(self, number: int, columns: Mapping[str, Wire]) -> None:
-        with self._connected() as connection:
-            lock(connection, self._source)
-            parked.edit(connection, self._source, number, columns)
-            connection.commit()
-
     def _parking(self, standing: Standing, asked: Collection[int] | None = ()) -> Parking:
         return Parking(self._source, self._placement.parked_limit, standing, asked=asked)
 
@@ -314,12 +275,19 @@ class DatabaseTarget(Connected):
 
     def _planned(self, connection: sa.Connection, parked_of: Collection[str] = ()) -> Plans:
         """parked_of: descriptions by which parked rows are written."""
+        had, now = self._exempt.number, monotonic()
+        if self._plans is not None and had >= 0 and now - self._looked_at > exempt.LOOK_S:
+            self._looked_at = now
+            if exempt.number(connection, self._source) != had:
+                self._plans = None
         if self._plans is None:
             known = {n: t for n, (t, _) in described(connection, self._source).items()}
             catalog = Catalog(self._server, connection, self._placement)
             others = {t.fingerprint: t for t in [*self._older, *map(Table.loads, parked_of)]}
             older = [t for t in others.values() if t != known.get(t.full_name)]
             self._plans = plan_all(catalog, self._server, self._placement, known, older)
+            self._exempt, self._looked_at = exempt.read(connection, self._source), monotonic()
+            self._exempt.into(self._plans)
             self._statements = {}
             mine = sa.select(WAITING.c.table_name).where(WAITING.c.source == self._source)
             self._waiting = set(connection.scalars(mine.distinct()))
@@ -334,25 +302,18 @@ class DatabaseTarget(Connected):
         self, table: Table, *, limit: int = 10_000
     ) -> Iterator[tuple[list[str], list[list[Wire]]]]:
         plan = self._plan(table)
-        chosen = read_back.selected(plan, read_back.kinds(plan))
+        chosen = read_back.selected(self._server, plan, read_back.kinds(plan))
         with self._mapped():
             for block in read_back.rows(self._server, chosen, limit):
                 yield list(chosen.names), block
 
-    def ranges(self, compared: Compared) -> Ranges:
-        return TargetRanges(self._server, self._plan(compared.table), compared, self._mapped)
+    def ranges(self, compared: Compared, *, excluded: bool = False) -> Ranges:
+        plan = self._plan(compared.table)
+        plan = replace(plan, view=None, sets=[]) if excluded else plan
+        return TargetRanges(self._server, plan, compared, self._mapped)
 
     def kinds(self, table: Table) -> Mapping[str, Kind]:
         return read_back.kinds(self._plan(table))
-
-    def verified(self) -> list[Verified]:
-        with self._connected() as connection:
-            return verified.read(connection, self._source)
-
-    def keep(self, found: Sequence[Verified], *, only: bool = False) -> None:
-        with self._connected() as connection:
-            verified.keep(connection, self._source, found, only=only)
-            connection.commit()
 
     def _plan(self, table: Table) -> Plan:
         with self._connected() as connection:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 import orjson
 import sqlalchemy as sa
 
+from apply.detach import detach
 from apply.halving import halve
 from apply.plan import Plan
 from apply.refused import Refusal, Refused
@@ -95,12 +96,17 @@ class Deletes:
                     moved = sa.update(reference.child).values({column: new_key})
                     self._in.run(moved.where(column == old_key))
 
-    def finish(self) -> None:
-        """Delete what waited for the batch's end, children first, cascading as the target does."""
+    def finish(self) -> set[str]:
+        """Delete what waited for the batch's end, children first, cascading as the target does;
+        the tables whose references wait for their parents now.
+        """
+        detached = set[str]()
         waiting = [(self._in.plan(name), left) for name, left in self._left.items() if left]
         for plan, left in waiting:
             self._in.put_keys(plan, list(left), list(left.values()))
             self._unlink(plan)
+            if self._in.may_lack(plan.name):
+                detached |= detach(self._in, plan)
         refused: list[Refusal] = []
         for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
             written, failed = halve(self._in, sorted(set(left.values())), self._delete(plan))
@@ -115,9 +121,12 @@ class Deletes:
                 f"cannot delete rows of {refused[0].table}: rows of the target still reference "
                 "them",
                 self._in.at(min(row.ordinal for row in refused)),
-                hint="rows that only the target has reference them: move or delete those",
+                hint="rows that only the target has reference them: move or delete those; or rows "
+                "that stay here reference one that left (exceptions): filter both alike, or "
+                'on_leave = "mark"',
                 rows=refused,
             )
+        return detached
 
     def _delete(self, plan: Plan) -> Callable[[int, int], int]:
         statement = self._in.sql(plan).delete()

@@ -6,6 +6,7 @@ range, not a number) may pass: it stops the row as Poison. The tables in `_ACCEP
 rule.
 """
 
+import re
 from typing import Any
 
 import sqlalchemy as sa
@@ -137,3 +138,12 @@ def _narrow_decimal(kind: Kind, column: Any) -> bool:
     # decimal(65,30) is the widest that MySQL has: its server refuses by value what does not fit.
     widest = column.precision == 65 and scale == 30
     return not widest and bool(mine > scale or kind.precision - mine > column.precision - scale)
+
+
+_INTEGER = re.compile(r"((?:tiny|small|medium|big)?int)(?:eger)?(?:\(\d+\))?( unsigned)?")
+
+
+def integer_of(text: str) -> tuple[str, bool] | None:
+    """An integer type's name and whether it is unsigned; None for other types."""
+    found = _INTEGER.match(text)
+    return (found[1], bool(found[2])) if found else None

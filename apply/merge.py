@@ -13,6 +13,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from apply.exempt import ours
 from apply.fold import fold
 from apply.identity import facts
 from apply.own import WAITING
@@ -99,16 +100,7 @@ class _Merging:
         for block in batch.blocks():
             for rows in map(self._in.parking.unparked, block):
                 plan = self._in.plan(rows.table.full_name, rows.table.fingerprint)
-                shadow = self._shadow(plan)
-                job = Job(
-                    plan=shadow.plan,
-                    sql=shadow.sql,
-                    rows=rows,
-                    folded=fold(rows),
-                    deletes=[],
-                    batch=batch.batch,
-                )
-                self._in.put(job, shadow.plan.stage, job.folded.upserts, staged(self._in, job))
+                self._stage(self._shadow(plan), rows, batch.batch)
                 if plan.is_tracked:
                     key = plan.source.primary_key[0]
                     self._in.identities.learn(plan.name, list(facts(rows, key, plan.identity[0])))
@@ -117,6 +109,13 @@ class _Merging:
             for link in shadow.plan.translated.values():
                 for statement in shadow.sql.resolve(link, batch.batch, as_of_end=True):
                     self._in.run(statement)
+
+    def _stage(self, shadow: _Shadow, rows: Rows, batch: int) -> None:
+        plan, rows = shadow.plan, self._in.seen(shadow.plan, rows)
+        folded = self._in.admitted(plan, rows, fold(rows), marks=False)
+        if folded.upserts:
+            job = Job(plan=plan, sql=shadow.sql, rows=rows, folded=folded, deletes=[], batch=batch)
+            self._in.put(job, plan.stage, folded.upserts, staged(self._in, job))
 
     def _shadow(self, plan: Plan) -> _Shadow:
         fingerprint = plan.source.fingerprint
@@ -185,7 +184,7 @@ def _different(server: Server, plan: Plan, number: int) -> sa.Select[Any]:
     s, target = plan.stage, plan.target
     tests: list[Any] = [target.c[plan.identity[0]].is_(None)]
     for taken in plan.taken:
-        if taken.name in plan.identity or taken.name not in plan.sets[number]:
+        if taken.name in plan.identity or taken.once or taken.name not in plan.sets[number]:
             continue
         tests.append(differs(server, target.c[taken.name], s.c[taken.name]))
         if link := plan.translated.get(taken.name):
@@ -206,9 +205,7 @@ def _extra(plan: Plan, server: Server, shadows: Iterator[Plan]) -> sa.Insert:
         staged = shadow.stage
         rows = rows.outerjoin(staged, _match(server, plan.target, staged, plan))
         missing.append(staged.c[plan.identity[0]].is_(None))
-    ours = [plan.target.c[n].is_not(None) for n in plan.identity]
     zero: Any = sa.literal_column("0")
     found = sa.select(zero, zero, zero, *(plan.target.c[n] for n in plan.identity))
-    return sa.insert(plan.keys).from_select(
-        [ORDINAL, SET, HOLD, *plan.identity], found.select_from(rows).where(*ours, *missing)
-    )
+    found = found.select_from(rows).where(ours(server, plan), *missing)
+    return sa.insert(plan.keys).from_select([ORDINAL, SET, HOLD, *plan.identity], found)

@@ -130,8 +130,9 @@ class MySQLServer:
             ),
             {"schema": table.schema, "name": table.name},
         )
+        by_name = {c.name: c for c in table.c}
         for name, charset, collation in found:
-            kind: Any = table.c[name].type
+            kind: Any = by_name[name].type
             if isinstance(kind, sa.String):
                 kind.charset, kind.collation = charset, collation  # type: ignore[attr-defined]
 
@@ -215,7 +216,8 @@ class MySQLServer:
         quote = self.engine.dialect.identifier_preparer
         binary = [isinstance(table.c[n].type, _BINARY) for n in lines.names]
         put = self._load if self._takes_streams else self._insert
-        put(connection, quote.format_table(table), [*map(quote.quote, lines.names)], binary, lines)
+        names = [quote.quote(table.c[n].name) for n in lines.names]
+        put(connection, quote.format_table(table), names, binary, lines)
 
     def _load(
         self,

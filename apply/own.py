@@ -169,6 +169,17 @@ VERIFIED = sa.Table(
 )
 """What verify last found of each table (apply/target.py, Verified)."""
 
+EXEMPT = sa.Table(
+    "headwater_exempt",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("identity", name_type(), primary_key=True),
+    sa.Column("what", sa.String(16), nullable=False),
+    sa.Column("number", sa.BigInteger, nullable=False),
+)
+"""Rows that are left as they are here, or here whatever a condition says (apply/exempt.py)."""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

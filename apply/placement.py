@@ -5,6 +5,7 @@ to a server.
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 
+from apply.exceptions import derived
 from apply.target import Placement
 from schemas.conflict import ConflictRules, problems
 from schemas.finding import Finding
@@ -27,12 +28,18 @@ def lands_at(
 
 
 def wanted(table: Table, placement: Placement) -> list[Column]:
-    """The source's columns that this target takes, in order."""
+    """The columns that this target takes, in the source's order; then those whose values are
+    computed for it (apply/exceptions.py).
+    """
+    computed = derived(table, placement)
     return [
         c
         for c in table.columns
-        if not any(fnmatchcase(f"{table.full_name}.{c.name}", p) for p in placement.exclude_columns)
-    ]
+        if c.name not in computed
+        and not any(
+            fnmatchcase(f"{table.full_name}.{c.name}", p) for p in placement.exclude_columns
+        )
+    ] + [Column(name=name, kind=e.kind, nullable=True) for name, e in computed.items()]
 
 
 def indexed(table: Table) -> set[str]:

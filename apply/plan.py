@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from apply.fields import NATIVE, Fields
 from apply.own import name_type
+from apply.view import View
 from schemas.conflict import ConflictRules
 from schemas.kinds import Kind
 from schemas.native import load
@@ -34,6 +35,8 @@ class Taken:
     kind: Kind
     family: str
     fields: Fields
+    once: bool = False
+    """Written when a row is inserted, and then the target's own: not updated, not compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +95,8 @@ class Plan:
     """The target refuses a second row of one identity at once, not only at commit."""
     is_tracked: bool = False
     conflicts: ConflictRules | None = None
+    view: View | None = None
+    """How the table's rows are seen here, where not as they are (apply/exceptions.py)."""
     sets: list[frozenset[str]] = field(default_factory=list)
     """The column sets of partial rows met so far; set 0 is every column."""
 

@@ -1,147 +1,27 @@
-"""Plans for all described tables of one source: reflection, links between them, and what prevents
-them.
+"""Plans for all described tables of one source: links between them, and what prevents them.
 
 Nothing is changed here. A problem is a `Finding`; a plan is made only for a table without refusals.
 """
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import sqlalchemy as sa
 
+from apply import exceptions
+from apply.catalog import Catalog
 from apply.fit import family_of, unfit
-from apply.placement import conflict_problems, conflict_rules, indexed, lands_at, own_key, wanted
-from apply.plan import Link, Plan, Reference, Taken
+from apply.placement import conflict_problems, conflict_rules, indexed, own_key, wanted
+from apply.plan import Link, Plan, Taken
 from apply.references import translated_keys, untranslatable
-from apply.server import LATE_UNIQUES, Server
+from apply.server import Server
 from apply.target import Placement
+from apply.view import view_of
 from schemas.errors import SchemaConflict
 from schemas.finding import Finding
 from schemas.table import Table
 
-LONGEST_NAME = 64
-"""Characters that any of the servers takes."""
-
-
-_PARTIAL = ("postgresql", "sqlite")
-"""Whose indexes may have conditions."""
-
-
-class Catalog:
-    """The target's tables as they are now, reflected at first use."""
-
-    def __init__(self, server: Server, connection: sa.Connection, placement: Placement) -> None:
-        self._server, self._connection, self._placement = server, connection, placement
-        self._inspector = sa.inspect(connection)
-        self._metadata = sa.MetaData()
-        self._tables: dict[tuple[str, str], sa.Table | None] = {}
-        self._references: dict[str, list[tuple[str, dict[str, Any]]]] = {}
-        self.default: str = self._inspector.default_schema_name or ""
-        self.schemas = frozenset(self._inspector.get_schema_names())
-        # SQLite finds a table in any letters, SQLAlchemy in its maker's.
-        names = self._inspector.get_table_names() if server.is_sqlite else ()
-        self._spelling = {name.lower(): name for name in names}
-
-    def place(self, full_name: str) -> tuple[str, str]:
-        """Where a source's table lands."""
-        # MySQL's schemas are databases, and the url names one: rows go there unless told otherwise.
-        kept = () if self._server.is_mysql and self.default else self.schemas
-        schema, name = lands_at(full_name, self._placement, kept, self.default)
-        return schema, self._spelling.get(name.lower(), name)
-
-    def is_same(self, one: tuple[str, str], other: tuple[str, str]) -> bool:
-        """Whether two places are one table: SQLite takes no notice of case."""
-        lower = [name.lower() for name in one] == [name.lower() for name in other]
-        return one == other or (lower and self._server.is_sqlite)
-
-    def table(self, place: tuple[str, str]) -> sa.Table | None:
-        """The target's table, or None where it has none."""
-        if place not in self._tables:
-            self._tables[place] = self._reflect(*place)
-        return self._tables[place]
-
-    def uniques(self, place: tuple[str, str]) -> list[tuple[str, ...]]:
-        """Column sets under a unique key or index without conditions, the primary key's among
-        them.
-        """
-        schema, name = place
-        found = [self._inspector.get_pk_constraint(name, schema)["constrained_columns"]]
-        # SQLite's indexes of unique keys are given only when asked for.
-        asked = {"include_auto_indexes": True} if self._server.is_sqlite else {}
-        for index in self._inspector.get_indexes(name, schema, **asked):
-            options = index.get("dialect_options") or {}
-            is_partial = any(options.get(f"{d}_where") is not None for d in _PARTIAL)
-            names = index["column_names"]
-            if index["unique"] and not is_partial and None not in names:
-                found.append([n for n in names if n is not None])
-        return [tuple(names) for names in found if names]
-
-    def is_guarded(self, place: tuple[str, str], names: Sequence[str]) -> bool:
-        """Whether a second row with the same values of these columns is refused at once."""
-        table = self.table(place)
-        late = table.info.get(LATE_UNIQUES, ()) if table is not None else ()
-        found = {frozenset(unique) for unique in self.uniques(place)}
-        return frozenset(names) in found and frozenset(names) not in late
-
-    def references(self, place: tuple[str, str]) -> list[Reference]:
-        """The foreign keys of any table of the same schema that point at this one."""
-        schema = place[0]
-        if schema not in self._references:
-            keys = self._inspector.get_multi_foreign_keys(schema=schema)
-            self._references[schema] = [(k[1], dict(f)) for k, fs in keys.items() for f in fs]
-        result = []
-        for child_name, key in self._references[schema]:
-            parent = (key["referred_schema"] or schema, key["referred_table"])
-            child = self.table((schema, child_name)) if self.is_same(parent, place) else None
-            if child is not None:
-                columns = _spelled(child, key["constrained_columns"])
-                keys_ = _spelled(self.table(place), key["referred_columns"])
-                result.append(Reference(child=child, columns=columns, keys=keys_))
-        return result
-
-    def constrained(self, place: tuple[str, str]) -> set[str]:
-        """Columns under a foreign key of the target."""
-        schema, name = place
-        self.references(place)
-        return {
-            c for n, k in self._references[schema] if n == name for c in k["constrained_columns"]
-        }
-
-    def holds_rows(self, table: Table) -> bool:
-        """Whether the source's table has rows here: those with an identity."""
-        target = self.table(self.place(table.full_name))
-        if target is None or not set(table.identity) <= set(target.c.keys()):
-            return False
-        row = sa.select(sa.literal(1)).select_from(target)
-        row = row.where(*(target.c[n].is_not(None) for n in table.identity))
-        return self._connection.scalar(row.limit(1)) is not None
-
-    def _reflect(self, schema: str, name: str) -> sa.Table | None:
-        # MySQL answers a question for a longer name with an error.
-        if schema not in self.schemas or len(name) > LONGEST_NAME:
-            return None
-        if not self._inspector.has_table(name, schema):
-            return None
-        with warnings.catch_warnings():
-            # A type that SQLAlchemy does not know becomes NullType, which `unfit` refuses by name.
-            warnings.simplefilter("ignore", sa.exc.SAWarning)
-            table = sa.Table(
-                name,
-                self._metadata,
-                schema=schema,
-                autoload_with=self._connection,
-                resolve_fks=False,
-            )
-        self._server.complete(self._connection, table)
-        return table
-
-
-def _spelled(table: sa.Table | None, names: Sequence[str]) -> tuple[str, ...]:
-    """Columns as their table names them: SQLite keeps a foreign key in its maker's letters."""
-    known = {} if table is None else {c.name.lower(): c.name for c in table.c}
-    return tuple(n if table is None or n in table.c else known[n.lower()] for n in names)
+MISSING = "is missing"
 
 
 def ranks(tables: Sequence[Table]) -> dict[str, int]:
@@ -170,6 +50,9 @@ def problems(
     """Why an existing target table, and the description itself, cannot be planned."""
     name = table.full_name
     found = untranslatable(table, known, placement)
+    found += exceptions.problems(
+        table, known, placement, list(translated_keys(table, known, placement))
+    )
     place = catalog.place(name)
     target = catalog.table(place)
     at, own = ".".join(place), own_key(table, placement)
@@ -178,12 +61,12 @@ def problems(
         return found
     translated, keyed = translated_keys(table, known, placement), indexed(table)
     for column in wanted(table, placement):
-        where = f"{at}.{column.name}"
+        where = f"{at}.{exceptions.name_here(name, column.name, placement)}"
         if column.name == own:
             continue
         if column.name not in target.c:
             fix = f'add it, or exclude "{name}.{column.name}" for this target'
-            found.append(Finding(where=where, problem="is missing", fix=fix))
+            found.append(Finding(where=where, problem=MISSING, fix=fix))
             continue
         mine = target.c[column.name]
         why = unfit(column.kind, mine, is_mysql=server.is_mysql, is_key=column.name in keyed)
@@ -202,10 +85,10 @@ def problems(
             fix=f"ALTER TABLE {at} ALTER COLUMN {column.name} SET DEFAULT …",
         )
         for column in target.c
-        if column.name not in names
+        if column.key not in names
         and not column.nullable
         and not server.generates(column)
-        and column.name != own
+        and column.key != own
     ]
     return found
 
@@ -239,7 +122,7 @@ def _key_problems(
     own: str | None,
 ) -> list[Finding]:
     at, found = ".".join(place), []
-    names = ", ".join(table.identity)
+    names = ", ".join(target.c[n].name if n in target.c else n for n in table.identity)
     if not any(set(u) == set(table.identity) for u in catalog.uniques(place)):
         found.append(
             Finding(
@@ -250,7 +133,7 @@ def _key_problems(
         )
     if own is not None:
         keys = list(target.primary_key.columns)
-        bad = [c.name for c in keys if not server.generates(c) and c.name not in table.identity]
+        bad = [c.key for c in keys if not server.generates(c) and c.key not in table.identity]
         unmade = [n for n in bad if n == own or n not in table.by_name]
         found += [
             Finding(
@@ -333,7 +216,7 @@ def _plan(
 ) -> Plan:
     place = catalog.place(table.full_name)
     own = own_key(table, placement)
-    taken = []
+    once, taken = exceptions.of(table.full_name, placement).own, []
     for column in wanted(table, placement):
         mine = target.c.get(column.name)
         if mine is None or column.name == own or mine.computed is not None:
@@ -341,9 +224,16 @@ def _plan(
         family = family_of(mine.type)
         fields = server.fields(column.kind, family)
         taken.append(
-            Taken(name=column.name, column=mine, kind=column.kind, family=family, fields=fields)
+            Taken(
+                name=column.name,
+                column=mine,
+                kind=column.kind,
+                family=family,
+                fields=fields,
+                once=column.name in once,
+            )
         )
-    names = {t.name for t in taken}
+    names = {t.name for t in taken if not t.once}
     keys = {tuple(target.primary_key.columns.keys()), table.identity}
     return Plan(
         number=number,
@@ -352,10 +242,11 @@ def _plan(
         target=target,
         taken=taken,
         own_key=own,
-        links=_links(catalog, placement, known, table, target, names, order),
+        links=_links(catalog, placement, known, table, target, {t.name for t in taken}, order),
         references=catalog.references(place),
         uniques=[u for u in catalog.uniques(place) if u not in keys and names.issuperset(u)],
         is_guarded=catalog.is_guarded(place, table.identity),
+        view=view_of(table, placement),
     )
 
 

@@ -92,7 +92,7 @@ class PostgresServer:
             {"name": name.replace("%%", "%")},
         )
         table.info[LATE_UNIQUES] = {frozenset(names) for (names,) in found}
-        key = next(iter(table.primary_key.columns.keys()), None)
+        key = next(iter(table.primary_key.columns), None)
         owned = connection.execute(
             sa.text(
                 "SELECT a.attname::text, c.oid::bigint, quote_ident(n.nspname) || '.' || "
@@ -104,7 +104,7 @@ class PostgresServer:
                 "AND d.classid = CAST('pg_class' AS regclass) AND d.refclassid = d.classid "
                 "AND s.seqincrement > 0 AND a.attname = :key"
             ),
-            {"name": name.replace("%%", "%"), "key": key},
+            {"name": name.replace("%%", "%"), "key": key.name if key is not None else None},
         )
         table.info[SEQUENCES] = [
             (column, oid, sequence.replace("%", "%%"), most)
@@ -149,7 +149,7 @@ class PostgresServer:
 
     def stage(self, connection: sa.Connection, table: sa.Table, lines: Lines) -> int:
         quote = self.engine.dialect.identifier_preparer
-        into = ", ".join(map(quote.quote, lines.names))
+        into = ", ".join(quote.quote(table.c[n].name) for n in lines.names)
         # copy_expert formats nothing: percent signs must not be doubled.
         copy = f"COPY {quote.format_table(table)} ({into}) FROM STDIN".replace("%%", "%")
         cursor: Any = connection.connection.cursor()
@@ -169,7 +169,7 @@ class PostgresServer:
     def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
         quote = self.engine.dialect.identifier_preparer
         for column, oid, sequence, most in table.info[SEQUENCES]:
-            if column in written:
+            if next(iter(table.primary_key.columns)).key in written:
                 top = f"SELECT max({quote.quote(column)}) AS key FROM {quote.format_table(table)}"
                 # Not undone by a rollback, which leaves a gap and nothing else. An unused one gives
                 # last_value itself next.

@@ -4,13 +4,15 @@ first.
 The invariant: nothing is written while anything is refused, and preparing twice changes nothing.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 
+from apply import exceptions
+from apply.catalog import Catalog
+from apply.fit import integer_of
 from apply.own import (
     ADOPTED,
     CHECKPOINT,
@@ -24,21 +26,13 @@ from apply.own import (
     half_made,
 )
 from apply.placement import indexed, own_key, wanted
-from apply.plans import Catalog, problems, ranks, unreferable
+from apply.plans import MISSING, problems, ranks, unreferable
 from apply.references import translated_keys
 from apply.server import Cause, Server
 from apply.target import Placement
 from schemas.errors import SchemaConflict
 from schemas.finding import Finding
 from schemas.table import Column, ForeignKey, Table
-
-_INTEGER = re.compile(r"((?:tiny|small|medium|big)?int)(?:eger)?(?:\(\d+\))?( unsigned)?")
-
-
-def _integer(text: str) -> tuple[str, bool] | None:
-    """An integer type's name and whether it is unsigned; None for other types."""
-    found = _INTEGER.match(text)
-    return (found[1], bool(found[2])) if found else None
 
 
 class _Native(sa.types.UserDefinedType[Any]):
@@ -86,7 +80,7 @@ class Preparation:
                 if self._server.is_sqlite:
                     found += unreferable(self._catalog, self._placement, table, self._known)
             found += self._name_problems(table, place)
-            added = {f"{'.'.join(place)}.{n}" for n in self._widened(table)}
+            added = {f"{'.'.join(place)}.{self._here(table, n)}" for n in self._widened(table)}
             found += [
                 Finding(
                     where=".".join(place),
@@ -97,9 +91,7 @@ class Preparation:
                 if other < name and self._catalog.is_same(place, self._catalog.place(other))
             ]
             args = (self._catalog, self._server, self._placement, table, self._known)
-            found += [
-                f for f in problems(*args) if f.where not in added or f.problem != "is missing"
-            ]
+            found += [f for f in problems(*args) if f.where not in added or f.problem != MISSING]
         return found
 
     def statements(self) -> list[str]:
@@ -203,7 +195,8 @@ class Preparation:
         columns = [c.name for c in wanted(table, self._placement)] if is_missing else []
         columns = columns or self._widened(table)
         tables = [(at, place[1], f'name it here: tables = {{ "{table.full_name}" = "…" }}')]
-        names = [(f"{at}.{n}", n, self._exclusion(table, n)) for n in columns]
+        here = [(n, self._here(table, n)) for n in columns]
+        names = [(f"{at}.{name}", name, self._exclusion(table, n)) for n, name in here]
         # SQLite has no limit; ours is MySQL's.
         is_postgres = not (self._server.is_mysql or self._server.is_sqlite)
         longest = "63 bytes" if is_postgres else "64 characters"
@@ -213,11 +206,14 @@ class Preparation:
             if (len(name.encode()) > 63 if is_postgres else len(name) > 64)
         ]
         by_lower: dict[str, str] = {}
-        for name in [c.name for c in wanted(table, self._placement)]:
-            other = by_lower.setdefault(name.lower(), name)
-            if not is_postgres and other != name:
-                fix = self._exclusion(table, name)
+        for column in wanted(table, self._placement):
+            name = self._here(table, column.name)
+            is_second = (name if is_postgres else name.lower()) in by_lower
+            other = by_lower.setdefault(name if is_postgres else name.lower(), name)
+            if is_second:
+                fix = self._exclusion(table, column.name)
                 problem = f"differs from {other} by case only, which is the same column there"
+                problem = "is two columns (rename, set)" if other == name else problem
                 found.append(Finding(where=f"{at}.{name}", problem=problem, fix=fix))
         return found
 
@@ -236,7 +232,8 @@ class Preparation:
                 theirs = str(kind.compile(dialect=self._server.engine.dialect)).lower()
             else:
                 theirs = self._type(parent, parent.by_name[key.parent_column], key=True)
-            if {None} < {_integer(mine), _integer(theirs)} or _integer(mine) == _integer(theirs):
+            widths = integer_of(mine), integer_of(theirs)
+            if {None} < set(widths) or widths[0] == widths[1]:
                 continue
             yield Finding(
                 where=f"{'.'.join(place)}.{key.column}",
@@ -244,6 +241,9 @@ class Preparation:
                 f"references, is {theirs}: no foreign key joins them",
                 fix=f"make {'.'.join(place)} by hand, both columns of the wider type",
             )
+
+    def _here(self, table: Table, name: str) -> str:
+        return exceptions.name_here(table.full_name, name, self._placement)
 
     def _exclusion(self, table: Table, name: str) -> str:
         return f'exclude "{table.full_name}.{name}" for this target'
@@ -261,15 +261,19 @@ class Preparation:
                 assert made is not None
                 # The generator is part of the type's text: AUTO_INCREMENT, GENERATED …
                 has_key = "PRIMARY KEY" in made[1]
-                columns.append(
-                    sa.Column(own, _Native(" ".join(made)), nullable=False, autoincrement=False)
-                )
-                continue
-            text = self._type(table, column, key=column.name in keyed)
+                text, nullable = " ".join(made), False
+            else:
+                text = self._type(table, column, key=column.name in keyed)
             columns.append(
-                sa.Column(column.name, _Native(text), nullable=nullable, autoincrement=False)
+                sa.Column(
+                    self._here(table, column.name),
+                    _Native(text),
+                    key=column.name,
+                    nullable=nullable,
+                    autoincrement=False,
+                )
             )
-        names = {c.name for c in columns}
+        names = {c.key for c in columns}
         parts: list[Any] = []
         if table.primary_key and names.issuperset(table.primary_key) and not has_key:
             parts.append(sa.PrimaryKeyConstraint(*table.primary_key))
@@ -295,9 +299,10 @@ class Preparation:
         if self._server.is_mysql:
             return []
         quote = self._server.engine.dialect.identifier_preparer
-        columns = dict.fromkeys(k.column for k in table.foreign_keys if k.column in made.c)
+        keys = dict.fromkeys(k.column for k in table.foreign_keys if k.column in made.c)
+        columns = [made.c[key].name for key in keys]
         if self._server.is_sqlite:
-            found = [sa.Index(f"{made.name}.{name}", made.c[name]) for name in columns]
+            found = [sa.Index(f"{made.name}.{made.c[k].name}", made.c[k]) for k in keys]
             return [self._render(CreateIndex(index)) for index in found]
         return [
             f"CREATE INDEX ON {quote.format_table(made)} ({quote.quote(name)})".replace("%%", "%")
@@ -376,11 +381,11 @@ class Preparation:
         if target is None:
             return []
         quote = self._server.engine.dialect.identifier_preparer
+        columns = {c.name: c for c in wanted(table, self._placement)}
+        begin = f"ALTER TABLE {quote.format_table(target)} ADD COLUMN "
         return [
-            f"ALTER TABLE {quote.format_table(target)} ADD COLUMN {quote.quote(name)} ".replace(
-                "%%", "%"
-            )
-            + f"{self._type(table, table.by_name[name], key=False)} NULL"
+            f"{begin}{quote.quote(self._here(table, name))} ".replace("%%", "%")
+            + f"{self._type(table, columns[name], key=False)} NULL"
             for name in self._widened(table)
         ]
 

@@ -27,7 +27,7 @@ class TargetRanges:
         mapped: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._server, self._plan, self._mapped = server, plan, mapped
-        self._chosen = read_back.selected(plan, compared.names)
+        self._chosen = read_back.selected(server, plan, compared.names)
         self._total = read_back.total(server, plan, self._chosen, compared)
         self._connection: sa.Connection | None = None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from apply.exempt import ours
 from apply.fit import family_of
 from apply.plan import Link, Plan
 from apply.server import Server
@@ -35,11 +36,13 @@ def read_kind(kind: Kind, family: str) -> Kind:
 
 
 def kinds(plan: Plan) -> dict[str, Kind]:
-    """The written columns in the source's order, with the kinds that both sides compare by."""
+    """The compared columns (written, and not the target's own), each with the kind that both sides
+    compare by.
+    """
     return {
-        c.name: _UUID if c.kind.name == "text" and taken.family == "uuid" else c.kind
-        for c in plan.source.columns
-        if (taken := plan.by_name.get(c.name)) is not None
+        t.name: _UUID if t.kind.name == "text" and t.family == "uuid" else t.kind
+        for t in plan.taken
+        if not t.once
     }
 
 
@@ -62,7 +65,7 @@ class Selected:
         return sa.select(*columns).select_from(self.source).where(self.ours, *conditions)
 
 
-def selected(plan: Plan, wanted: Iterable[str]) -> Selected:
+def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
     """These written columns; a translated one is two, whether it is null and its parent's
     identity.
     """
@@ -86,8 +89,7 @@ def selected(plan: Plan, wanted: Iterable[str]) -> Selected:
         identity = parent.c[link.parent_identity]
         is_binary = family_of(identity.type) == "binary"
         columns.append((_BINARY if is_binary else _TEXT, "text", identity))
-    ours = sa.and_(*(plan.target.c[n].is_not(None) for n in plan.identity))
-    return Selected(names, columns, parents, links, source, ours)
+    return Selected(names, columns, parents, links, source, ours(server, plan))
 
 
 def rows(

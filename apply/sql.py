@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import types as t
 
+from apply.exempt import ours
 from apply.own import IDENTITY
 from apply.placeholder import placeholder
 from apply.plan import HOLD, NEW, ORDINAL, SET, Link, Plan
@@ -55,6 +56,7 @@ class Statements:
         """The columns of one set; identity, own keys and late references stay out."""
         plan = self._plan
         out = {*plan.identity, *(k.column for k in plan.links if k.late)}
+        out |= {x.name for x in plan.taken if x.once}
         return [x.name for x in plan.taken if x.name in plan.sets[number] and x.name not in out]
 
     def _inserted(self) -> list[str]:
@@ -209,6 +211,14 @@ class Statements:
             sa.tuple_(*own).in_(ready), sa.tuple_(*exact).in_(ready)
         )
 
+    def mark(self) -> sa.Update:
+        """Say of the staged identities that their rows are no longer of the target's part."""
+        plan = self._plan
+        assert plan.view is not None
+        taken = plan.by_name[str(plan.view.mark)]
+        yes = sa.literal(True if taken.family == "bool" else 1, taken.column.type)
+        return _update(plan.target).values({taken.column: yes}).where(self._match(plan.keys))
+
     def here(self) -> sa.Select[Any]:
         """Ordinals of the staged identities that the target has."""
         k = self._plan.keys
@@ -225,8 +235,8 @@ class Statements:
         return sa.delete(plan.target).where(self.ours())
 
     def ours(self) -> Condition:
-        """Whether a row of the target came from a source."""
-        return sa.and_(*(self._plan.target.c[n].is_not(None) for n in self._plan.identity))
+        """Whether a row of the target came from a source, and is not left as it is."""
+        return ours(self._server, self._plan)
 
     # References.
 

@@ -124,9 +124,10 @@ class SqliteServer:
         declared = connection.execute(
             sa.text("SELECT name, type FROM pragma_table_xinfo(:name)"), name
         ).all()
+        by_name = {c.name: c for c in table.c}
         for column, kind in declared:
-            table.c[column].info[DECLARED] = kind.lower()
-            table.c[column].type = _kept(kind.upper())
+            by_name[column].info[DECLARED] = kind.lower()
+            by_name[column].type = _kept(kind.upper())
         keyed = sa.text("SELECT 1 FROM pragma_index_list(:name) WHERE origin = 'pk'")
         keys = list(table.primary_key.columns)
         if len(keys) == 1 and connection.scalar(keyed, name) is None:
@@ -183,7 +184,7 @@ class SqliteServer:
         # OR ABORT: whatever ON CONFLICT a table was made with.
         sql = (
             f"INSERT OR ABORT INTO {quoted.format_table(table)} "
-            f"({', '.join(map(quoted.quote, lines.names))}) "
+            f"({', '.join(quoted.quote(table.c[n].name) for n in lines.names)}) "
             f"VALUES ({', '.join('?' * len(lines.names))})"
         )
         columns = [

@@ -14,6 +14,7 @@ import structlog
 
 from apply import fields
 from apply.checked import LISTED, Results
+from apply.exempt import ours
 from apply.own import SEEN, SWEEP
 from apply.plan import ORDINAL, SET, Plan
 from apply.transaction import ALL, Transaction
@@ -122,7 +123,7 @@ class Sweeps:
             server.exactly(column, identity),
         )
         rows = sa.select(sa.literal(0, sa.BigInteger), sa.literal(0, sa.SmallInteger), column)
-        rows = rows.where(column.is_not(None), ~seen)
+        rows = rows.where(ours(server, plan), ~seen)
         if sweep.after is not None:
             rows = rows.where(column > sweep.after)
         return rows if sweep.until is None else rows.where(column <= sweep.until)

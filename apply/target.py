@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from apply.checked import Checked
+from apply.exceptions import TableExceptions
 from apply.parked import Parked
 from apply.parking import Retried
 from apply.recorded import Recorded
 from schemas.beat import Beat
-from schemas.change import Batch, Offset
+from schemas.change import Batch, Offset, Position
 from schemas.codec import Wire
 from schemas.conflict import ConflictRules
 from schemas.finding import Finding
@@ -30,7 +31,7 @@ class Placement:
     target's own keys, foreign keys translated) or "copy" (the source's values). parked_limit: so
     many changes that the target refuses may be parked; with 0 the first one stops it. conflicts:
     what is done with rows that were changed here too, by pattern over source `schema.table`; the
-    first that matches.
+    first that matches. exceptions: by source full name, how that table differs here.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -40,6 +41,12 @@ class Placement:
     create: bool = True
     parked_limit: int = 0
     conflicts: Mapping[str, ConflictRules] = field(default_factory=dict)
+    exceptions: Mapping[str, TableExceptions] = field(default_factory=dict)
+
+
+Exemption = Literal["excluded", "pinned", "none"]
+Exempted = Mapping[str, Mapping[bytes, Exemption]]
+"""By table's full name and wire key: what single rows are at a target (apply/exempt.py)."""
 
 
 class Applied(NamedTuple):
@@ -97,6 +104,10 @@ class Target(Protocol):
         """Where the target stands; None before the first batch. Raises Operator when never
         prepared, or when a rebuild was not ended.
         """
+        ...
+
+    def begin(self, start: Offset, position: Position, batch: int) -> None:
+        """Let a checkpoint that stands nowhere yet stand here; one that stands elsewhere stays."""
         ...
 
     def apply(self, batch: Batch, *, expect: Offset | None) -> int:
@@ -189,10 +200,20 @@ class Target(Protocol):
         """
         ...
 
-    def ranges(self, compared: Compared) -> Ranges:
+    def ranges(self, compared: Compared, *, excluded: bool = False) -> Ranges:
         """For verify: the table's rows that came from the source, by ranges of their identity;
-        closed by the caller.
+        closed by the caller. excluded: also those that are left as they are.
         """
+        ...
+
+    def exempt(self, table: str, what: Exemption, keys: Sequence[bytes]) -> None:
+        """Say of these rows, by wire key, that they are excluded here, pinned, or neither any more;
+        every batch that begins to be written after the return heeds it.
+        """
+        ...
+
+    def exempted(self) -> Exempted:
+        """The rows that are excluded or pinned, by table."""
         ...
 
     def verified(self) -> list[Verified]:

@@ -10,15 +10,16 @@ import orjson
 import sqlalchemy as sa
 
 from apply.fields import Lines, lines, plain
-from apply.fold import Folded
+from apply.fold import Folded, fold
 from apply.identity import Identities
 from apply.parking import Parking, Standing
-from apply.plan import ORDINAL, SET, Plan
+from apply.plan import ORDINAL, SET, Link, Plan
 from apply.plans import Plans
 from apply.refused import Reason, Refusal, Refused
 from apply.server import Unstorable
 from apply.session import Session
 from apply.sql import Statements
+from apply.view import Undecided
 from schemas.change import Rows
 
 ALL = {"low": 0, "high": 2**62}
@@ -97,6 +98,16 @@ class Transaction:
             raise Unplanned
         return plan
 
+    def children(self, plan: Plan) -> list[tuple[Plan, Link]]:
+        """The references to a table, from every table."""
+        every = self._plans.newest.values()
+        return [(p, link) for p in every for link in p.links if link.parent_name == plan.name]
+
+    def may_lack(self, name: str) -> bool:
+        """Whether the source may have rows of this table that the target is not to have."""
+        plan = self._plans.newest.get(name)
+        return plan is not None and plan.view is not None and plan.view.lacks
+
     def sql(self, plan: Plan) -> Statements:
         """The plan's statements."""
         if plan.number not in self._statements:
@@ -110,6 +121,58 @@ class Transaction:
     def ordinals(self, statement: sa.Select[Any]) -> list[int]:
         """The ordinals that a select gives."""
         return [int(ordinal) for ordinal in self.connection.scalars(statement)]
+
+    def seen(self, plan: Plan, rows: Rows, batch: int | None = None) -> Rows:
+        """The rows as this target sees them (apply/view.py); raises Refused for one of which that
+        cannot be told.
+        """
+        if plan.view is None:
+            return rows
+        try:
+            return plan.view.seen(rows)
+        except Undecided as error:
+            raise self._undecided(rows, error, batch) from error
+
+    def admitted(
+        self,
+        plan: Plan,
+        rows: Rows,
+        folded: Folded,
+        batch: int | None = None,
+        *,
+        marks: bool = True,
+    ) -> Folded:
+        """The rows that count and are here: what is not leaves, marked at once where it is to be
+        kept so.
+        """
+        if plan.view is None:
+            return folded
+        try:
+            folded, left = plan.view.admitted(rows, folded)
+        except Undecided as error:
+            raise self._undecided(rows, error, batch) from error
+        if left and marks:
+            ordinals = [rows.ordinals[i] for i in left]
+            self.put_keys(plan, [rows.keys[i] for i in left], ordinals, batch)
+            self.run(self.sql(plan).mark())
+        return folded
+
+    def keys_here(self, plan: Plan, rows: Rows) -> list[bytes]:
+        """The keys of those rows that this target is to have."""
+        if plan.view is None:
+            return rows.keys
+        rows = self.seen(plan, rows)
+        folded = self.admitted(plan, rows, fold(rows), marks=False)
+        return [rows.keys[i] for i in folded.upserts]
+
+    def _undecided(self, rows: Rows, error: Undecided, batch: int | None) -> Refused:
+        name, at = rows.table.full_name, rows.ordinals.index(error.at)
+        return Refused(
+            f"cannot tell whether a row of {name} belongs to this target: {error}",
+            self.at(error.at, batch),
+            hint=error.hint,
+            rows=[Refusal(name, rows.keys[at], error.at, error.reason)],
+        )
 
     def put(self, job: Job, table: sa.Table, at: list[int], lines: Lines) -> None:
         """Stage the rows at these indexes; raises Refused for the first that does not fit."""

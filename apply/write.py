@@ -108,19 +108,21 @@ class Writing:
         self._sweeps.note(plan, rows.keys)
         if self._are_new and not self._in.batch.seeds:
             self._learn(plan, rows)
-        rows = self._in.parking.sift(rows)
-        if self._are_new and plan.conflicts is not None:
-            rows = self._conflicts.settle(plan, rows, self._upserts.held.get(plan.name, {}))
-        return self._ready(plan, rows, self._in.batch.batch)
+        rows, batch = self._in.parking.sift(rows), self._in.batch.batch
+        return self._ready(plan, rows, batch, are_new=self._are_new)
 
-    def _ready(self, plan: Plan, rows: Rows, batch: int) -> Job:
-        """Rows to write, whose ordinals are of that batch."""
+    def _ready(self, plan: Plan, rows: Rows, batch: int, *, are_new: bool = False) -> Job:
+        """Rows to write, whose ordinals are of that batch; are_new: conflicts are looked for."""
+        rows = self._in.seen(plan, rows, batch)
+        held = set(self._upserts.held.get(plan.name, ()))
         self._upserts.forget(plan.name, rows.keys)
         self._deletes.forget(plan.name, rows.keys)
         if plan.name in self._waiting:
             names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
             self._in.identities.forget(plan, names)
-        folded = fold(rows)
+        folded = self._in.admitted(plan, rows, fold(rows), batch)
+        if are_new:
+            rows, folded = self._conflicts.settle(plan, rows, folded, held)
         if folded.upserts:
             self._keyed[plan.name] = plan
         # Where other tables reference this one, a row deleted and inserted again is two rows: its
@@ -154,7 +156,7 @@ class Writing:
             plan = self._in.plan(name)
             for link in plan.links:
                 self._in.identities.fill(plan, link)
-        self._deletes.finish()
+        self._waiting |= self._deletes.finish()
         for plan in self._keyed.values():
             self._in.server.advance(self._in.connection, plan.target, plan.by_name)
 
@@ -193,7 +195,7 @@ class Writing:
                     may_wait = link.translated and link.nullable and not link.late
                     if value is None or not may_wait or self._is_known(link, str(value)):
                         continue
-                    if link.parent_name in self._in.batch.pending:
+                    if self._may_come(link):
                         self._in.identities.wait(plan, link, identity, str(value))
                         self._waiting.add(plan.name)
                         after[link.column] = None
@@ -215,7 +217,17 @@ class Writing:
             waits = link.parent_name, str(value)
             refusal = Refusal(plan.name, key, row.ordinal, "parent", waits)
             at = self._in.at(row.ordinal, row.batch)
-            if link.parent_name not in pending or not (link.late or plan.name in pending):
+            is_out = link.parent_name not in pending and self._in.may_lack(link.parent_name)
+            if is_out and not link.late:
+                return Refused(
+                    f"found no parent in {link.parent_name} for {plan.name}.{link.column}: it is "
+                    "none of the target's rows (exceptions)",
+                    at,
+                    hint=f"filter {plan.name} alike, let {link.column} be NULL in the target, or "
+                    "pin the parent: headwater child pin",
+                    rows=[refusal],
+                )
+            if not self._may_come(link) or not (link.late or plan.name in pending):
                 return Refused(
                     f"found no parent in {link.parent_name} for {plan.name}.{link.column}",
                     at,
@@ -241,6 +253,12 @@ class Writing:
                 )
             # Otherwise the row is not there; its own table's first copy is still to bring it.
         return None
+
+    def _may_come(self, link: Link) -> bool:
+        """Whether a parent that is missing may come later: by a first copy, or by coming into the
+        target's part of the source.
+        """
+        return link.parent_name in self._in.batch.pending or self._in.may_lack(link.parent_name)
 
     def _is_here(self, plan: Plan, key: bytes) -> bool:
         self._in.put_keys(plan, [key], [0])

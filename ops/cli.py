@@ -13,6 +13,7 @@ from typing import NoReturn
 import typer
 
 from ops import (
+    commands_child,
     commands_conflicts,
     commands_flow,
     commands_import,
@@ -56,6 +57,7 @@ for command in (
     app.command()(command)
 app.add_typer(commands_parked.app)
 app.add_typer(commands_conflicts.app)
+app.add_typer(commands_child.app)
 
 
 def main() -> NoReturn:

@@ -121,12 +121,12 @@ def _wanted(
         return {name: {} for name in names or described}
     table = described[names[0]]
     if identities:
-        return {names[0]: {"keys": [_key(table, text) for text in identities]}}
+        return {names[0]: {"keys": [key_of(table, text) for text in identities]}}
     bounds = {"after": after, "until": until}
     return {names[0]: {n: _place(text) for n, text in bounds.items() if text is not None}}
 
 
-def _key(table: Table, text: str) -> str:
+def key_of(table: Table, text: str) -> str:
     """An identity as the log's keys have it; of several columns it is given as JSON."""
     if text.lstrip().startswith("{"):
         given = orjson.loads(text)

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError
 from apply.target import Placement
 from capture.pace import Pace
 from ops.config_conflicts import ConflictConfig
+from ops.config_exceptions import ExceptionsConfig
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
@@ -237,6 +238,10 @@ class TargetConfig(_Model):
         description="what happens to rows that were changed here too, per table pattern, the first "
         "that matches; other tables: the source's row is written, and nothing is looked for",
     )
+    exceptions: Mapping[str, ExceptionsConfig] = Field(
+        default_factory=dict,
+        description='source "schema.table" = how that table differs here (docs/children.md)',
+    )
 
     @property
     def family(self) -> str:
@@ -254,6 +259,7 @@ class TargetConfig(_Model):
             create=self.create,
             parked_limit=self.parked_limit,
             conflicts={pattern: rules.rules for pattern, rules in self.conflicts.items()},
+            exceptions={name: e.exceptions for name, e in self.exceptions.items()},
         )
 
     @model_validator(mode="after")

@@ -19,6 +19,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from ops.config import Config, LogConfig, SourceConfig, TargetConfig
+from ops.config_exceptions import ExceptionsConfig
 from schemas.errors import Misconfigured
 from schemas.finding import Finding
 
@@ -183,6 +184,8 @@ def _model_at(steps: list[str]) -> type[BaseModel]:
         "sources": SourceConfig,
         "targets": TargetConfig,
     }
+    if steps[2:3] == ["exceptions"] and len(steps) > 3:
+        return ExceptionsConfig
     return by_section.get(steps[0], Config) if steps else Config
 
 

@@ -7,12 +7,14 @@ from pydantic.fields import FieldInfo
 
 from ops.config import LogConfig, SourceConfig, TargetConfig
 from ops.config_conflicts import ConflictConfig
+from ops.config_exceptions import ExceptionsConfig
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("log", LogConfig),
     ("sources.NAME", SourceConfig),
     ("targets.NAME", TargetConfig),
     ("targets.NAME.conflicts.PATTERN", ConflictConfig),
+    ('targets.NAME.exceptions."TABLE"', ExceptionsConfig),
 )
 
 EXAMPLE = """\

@@ -16,6 +16,7 @@ from ops.verify_progress import Progress, begun
 from ops.verify_ranges import RANGE_ROWS, Range, Seen, SideRows, opened
 from ops.verify_report import Report
 from ops.verify_rows import Found, judged
+from ops.verify_view import SeenBy
 from schemas.checksum import key_text
 from schemas.errors import Misconfigured
 from schemas.ranges import ALONE, Compared, Key, Parent
@@ -59,7 +60,8 @@ def verify(
     began_s = time.monotonic()
     compared = _compared(source.describe(), target, placement, tables)
     fence = Fence(source, target, records or NoRecords(), pause, timeout_s)
-    run = _Run(source, target, fence, seen, range_rows, values)
+    seen_source = SeenBy(source, target, placement)
+    run = _Run(seen_source, target, fence, seen, range_rows, values)
     found = begun(compared, target, fence.clock)
     for progress in found:
         if not progress.done:
@@ -83,7 +85,7 @@ class _Run:
 
     def __init__(
         self,
-        source: Source,
+        source: SeenBy,
         target: Target,
         fence: Fence,
         seen: Tell,
@@ -134,7 +136,19 @@ class _Run:
         cuts = [cut for cut, _ in progress.unequal]
         with opened(self._source, self._target, progress.compared) as pair:
             found = judged(pair, self._fence, _of(cuts), values=self._values)
-        self._note(progress, found)
+        self._note(progress, self._without_left(progress.compared, found))
+
+    def _without_left(self, compared: Compared, found: Found) -> Found:
+        """Rows that left the target's part of the source, and are kept there, are not extra."""
+        extra = [key for d, key in found.differences if d.kind == "extra"]
+        left = self._source.left(compared) if extra else None
+        if left is None:
+            return found
+        with opened(left, self._target, compared) as pair:
+            blocks = _these(extra)(pair.source)
+            there = {row.key for block in blocks for row in block}
+        kept = [(d, k) for d, k in found.differences if d.kind != "extra" or d.key not in there]
+        return found._replace(differences=kept)
 
     def _note(self, progress: Progress, found: Found) -> None:
         progress.count += len(found.differences)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from apply.target import Target
-from capture.source import Source
+from ops.verify_view import HasRanges
 from schemas import checksum
 from schemas.canonical import canonical
 from schemas.checksum import Side, key_text
@@ -186,7 +186,7 @@ class Pair:
 
 
 @contextmanager
-def opened(source: Source, target: Target, compared: Compared) -> Iterator[Pair]:
+def opened(source: HasRanges, target: Target, compared: Compared) -> Iterator[Pair]:
     """Both sides of a table, closed at the end, whatever their threads are at."""
     with (
         closing(source.ranges(compared)) as ours,
