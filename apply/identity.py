@@ -311,24 +311,31 @@ class Identities:
 
     def fill(self, plan: Plan, link: Link) -> None:
         """Set the references that waited and whose parents have come."""
-        if link.parent is None or not link.translated:
+        if link.parent is None or not (link.translated or link.waits):
             return
         w, i, parent, child = WAITING.c, IDENTITY.c, link.parent.alias(), plan.target
-        row, name = child.c[plan.identity[0]], parent.c[link.parent_identity]
-        self._connection.execute(
-            sa.update(child)
-            .values({child.c[link.column]: parent.c[link.parent_key]})
-            .where(
-                w.source == self._source,
-                w.table_name == plan.name,
-                w.column_name == link.column,
+        row, key = child.c[plan.identity[0]], parent.c[link.parent_key]
+        if link.translated:
+            name = parent.c[link.parent_identity]
+            parents = [
                 i.source == w.source,
                 i.table_name == link.parent_name,
                 i.source_key == w.source_key,
                 i.to_batch.is_(None),
-                row == self._server.from_text(w.identity, row),
                 name == self._server.from_text(i.identity, name),
+            ]
+        else:
+            parents = [key == self._server.from_text(w.source_key, key)]
+        self._connection.execute(
+            sa.update(child)
+            .values({child.c[link.column]: key})
+            .where(
+                w.source == self._source,
+                w.table_name == plan.name,
+                w.column_name == link.column,
+                row == self._server.from_text(w.identity, row),
                 child.c[link.column].is_(None),
+                *parents,
             )
         )
         filled = sa.exists().where(

@@ -5,6 +5,8 @@ to a server.
 from collections.abc import Collection
 from fnmatch import fnmatchcase
 
+import sqlalchemy as sa
+
 from apply.exceptions import derived
 from apply.target import Placement
 from schemas.conflict import ConflictRules, problems
@@ -85,4 +87,28 @@ def conflict_problems(
     return [
         Finding(where=f"{at}.{name}" if name else at, problem=why, fix=fix)
         for name, why in (problems(rules, kinds) if rules is not None else ())
+    ]
+
+
+def waits_for_parent(table: Table, column: str, placement: Placement) -> bool:
+    """Whether a reference without its parent is NULL until that comes, rather than parked."""
+    name = f"{table.full_name}.{column}"
+    found = (p for pattern, p in placement.missing_parents.items() if fnmatchcase(name, pattern))
+    return next(found, "park") == "null_then_fix"
+
+
+def waiting_problems(
+    table: Table, placement: Placement, at: str, target: sa.Table
+) -> list[Finding]:
+    """References that are to be NULL for a while, and cannot be."""
+    return [
+        Finding(
+            where=f"{at}.{key.column}",
+            problem="cannot be NULL until its parent comes (null_then_fix)",
+            fix=f"let the column be NULL in the target, or park: missing_parents for {at}",
+        )
+        for key in table.foreign_keys
+        if waits_for_parent(table, key.column, placement)
+        and key.column in target.c
+        and not target.c[key.column].nullable
     ]

@@ -45,6 +45,7 @@ class Link:
 
     translated: the column gets the parent's local key. late: the parent may come after the child
     (itself, a cycle), so rows are inserted without it. parent is None where it was never described.
+    waits: where the parent is not there, the reference is NULL until it is.
     """
 
     column: str
@@ -55,6 +56,7 @@ class Link:
     translated: bool
     late: bool
     nullable: bool
+    waits: bool = False
 
     @property
     def source_key(self) -> str:

@@ -18,6 +18,8 @@ from schemas.kinds import Kind
 from schemas.ranges import Compared, Ranges
 from schemas.table import Table
 
+MissingParent = Literal["park", "null_then_fix"]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
@@ -32,6 +34,8 @@ class Placement:
     many changes that the target refuses may be parked; with 0 the first one stops it. conflicts:
     what is done with rows that were changed here too, by pattern over source `schema.table`; the
     first that matches. exceptions: by source full name, how that table differs here.
+    missing_parents: what becomes of a row whose parent is not there, by pattern over source
+    `schema.table.column`.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -42,6 +46,7 @@ class Placement:
     parked_limit: int = 0
     conflicts: Mapping[str, ConflictRules] = field(default_factory=dict)
     exceptions: Mapping[str, TableExceptions] = field(default_factory=dict)
+    missing_parents: Mapping[str, MissingParent] = field(default_factory=dict)
 
 
 Exemption = Literal["excluded", "pinned", "none"]

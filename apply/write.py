@@ -192,7 +192,7 @@ class Writing:
                 after, identity = image["after"], str(orjson.loads(key)[plan.identity[0]])
                 for link in plan.links:
                     value = after.get(link.column)
-                    may_wait = link.translated and link.nullable and not link.late
+                    may_wait = link.nullable and not link.late and (link.translated or link.waits)
                     if value is None or not may_wait or self._is_known(link, str(value)):
                         continue
                     if self._may_come(link):
@@ -227,7 +227,8 @@ class Writing:
                     "pin the parent: headwater child pin",
                     rows=[refusal],
                 )
-            if not self._may_come(link) or not (link.late or plan.name in pending):
+            is_late = link.late or plan.name in pending
+            if not self._may_come(link) or not is_late:
                 return Refused(
                     f"found no parent in {link.parent_name} for {plan.name}.{link.column}",
                     at,
@@ -236,7 +237,7 @@ class Writing:
                     f"of {link.parent_name}: a new log, with their first copy or identities",
                     rows=[refusal],
                 )
-            if link.late and link.translated:
+            if link.late and (link.translated or link.waits):
                 # The row is there, the reference NULL: it is set when the parent's chunk has come.
                 identity = str(orjson.loads(key)[plan.identity[0]])
                 self._in.identities.wait(plan, link, identity, str(value))
@@ -258,13 +259,16 @@ class Writing:
         """Whether a parent that is missing may come later: by a first copy, or by coming into the
         target's part of the source.
         """
-        return link.parent_name in self._in.batch.pending or self._in.may_lack(link.parent_name)
+        is_pending = link.parent_name in self._in.batch.pending
+        return is_pending or link.waits or self._in.may_lack(link.parent_name)
 
     def _is_here(self, plan: Plan, key: bytes) -> bool:
         self._in.put_keys(plan, [key], [0])
         return bool(self._in.ordinals(self._in.sql(plan).here()))
 
     def _is_known(self, link: Link, value: str) -> bool:
+        if link.waits and not link.translated:
+            return value in self._in.identities.known(link, [value])
         return self._in.identities.is_known(link, value)
 
     def _plan(self, rows: Rows) -> Plan:

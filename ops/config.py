@@ -20,7 +20,7 @@ from pydantic import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-from apply.target import Placement
+from apply.target import MissingParent, Placement
 from capture.pace import Pace
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
@@ -233,6 +233,12 @@ class TargetConfig(_Model):
         description="so many changes that this database refuses may wait in it, for `headwater "
         "parked`, while all others are applied; 0: the first one stops it",
     )
+    missing_parents: Mapping[str, MissingParent] = Field(
+        default_factory=dict,
+        description="what becomes of a row whose parent is not here, per pattern over source "
+        '`schema.table.column`: "park" (the default), or "null_then_fix": the reference is NULL '
+        "until the parent comes",
+    )
     conflicts: Mapping[str, ConflictConfig] = Field(
         default_factory=dict,
         description="what happens to rows that were changed here too, per table pattern, the first "
@@ -259,6 +265,7 @@ class TargetConfig(_Model):
             create=self.create,
             parked_limit=self.parked_limit,
             conflicts={pattern: rules.rules for pattern, rules in self.conflicts.items()},
+            missing_parents=self.missing_parents,
             exceptions={name: e.exceptions for name, e in self.exceptions.items()},
         )
 

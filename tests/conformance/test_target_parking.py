@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from apply.target import Target
-from schemas.errors import Misconfigured, Operator, Poison
+from schemas.errors import Misconfigured, Operator, Poison, SchemaConflict
 from schemas.table import Table
 from tests.conformance.targets import (
     INT,
@@ -309,3 +309,52 @@ def test_a_change_is_applied_by_the_description_it_was_written_with(place: Place
     target.retry()
     found = {row["sync_id"]: (row["price"], row["colour"]) for row in held(target, wider)}
     assert found == {"i1": (-1, None), "i2": (1, "red")}
+
+
+@pytest.mark.parametrize("primary_keys", ["local", "copy"])
+def test_a_reference_may_be_null_until_its_parent_comes(place: Place, primary_keys: str) -> None:
+    """null_then_fix: also of a row that was there, which then leads nowhere rather than elsewhere,
+    and of a row of a tree.
+    """
+    nodes = table(
+        "nodes", column("parent_id", INT), foreign_keys=(foreign_key("parent_id", "nodes"),)
+    )
+    target = place.target(
+        parked_limit=100, primary_keys=primary_keys, missing_parents={"app.*": "null_then_fix"}
+    )
+    target.prepare([USERS, ORDERS, nodes])
+    stream = Stream()
+    deliver(target, stream.batch(user(1, "a"), order(1, 1), order(2, 7)))
+    deliver(target, stream.batch(order(1, 8, "moved", make=u)))
+    deliver(target, stream.batch(c(nodes, id=1, sync_id="n1", parent_id=2)))
+    assert [row["user_id"] for row in held(target, ORDERS)] == [None, None]
+    assert [row["parent_id"] for row in held(target, nodes)] == [None]
+    assert target.parked() == []
+    more = [user(7, "g"), user(8, "h"), c(nodes, id=2, sync_id="n2", parent_id=None)]
+    deliver(
+        place.target(
+            parked_limit=100, primary_keys=primary_keys, missing_parents={"app.*": "null_then_fix"}
+        ),
+        stream.batch(*more),
+        target.checkpoint(),
+    )
+    found = {row["sync_id"]: row["user_id"] for row in held(target, ORDERS)}
+    assert found == (
+        {"o1": key("u8"), "o2": key("u7")} if primary_keys == "local" else {"o1": 8, "o2": 7}
+    )
+    assert {row["sync_id"]: row["parent_id"] for row in held(target, nodes)} == (
+        {"n1": key("n2"), "n2": None} if primary_keys == "local" else {"n1": 2, "n2": None}
+    )
+
+
+def test_what_cannot_be_null_does_not_wait(place: Place) -> None:
+    strict = table(
+        "strict",
+        column("user_id", INT, nullable=False),
+        foreign_keys=(foreign_key("user_id", "users"),),
+    )
+    target = place.target(missing_parents={"app.strict.user_id": "null_then_fix"})
+    target.prepare([USERS])
+    place.target().prepare([USERS, strict])
+    with pytest.raises(SchemaConflict, match="null_then_fix"):
+        target.prepare([USERS, strict])
