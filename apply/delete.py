@@ -7,17 +7,21 @@ the source kept.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
+from apply.cascade import carried, carry, children, delete
 from apply.detach import detach
 from apply.halving import halve
-from apply.plan import Plan
+from apply.plan import Link, Plan
 from apply.refused import Refusal, Refused
 from apply.server import Cause
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Truncate
+from schemas.codec import after_of
 from schemas.errors import Poison
 
 
@@ -27,6 +31,8 @@ class Deletes:
     def __init__(self, transaction: Transaction) -> None:
         self._in = transaction
         self._left: dict[str, dict[bytes, int]] = {}
+        # Those of them that the source deleted; others only left the target's part of the source.
+        self._gone: set[tuple[str, bytes]] = set()
 
     def forget(self, name: str, keys: Iterable[bytes]) -> None:
         """Newer rows of these keys came."""
@@ -57,6 +63,24 @@ class Deletes:
             job.left = [i for i in job.folded.deletes if rows.ordinals[i] in held]
         self._in.written += self._in.run(job.sql.delete(), **ALL)
 
+    def lose_children(self, job: Job, wave: Sequence[Job]) -> None:
+        """Rows that were deleted on the way lose the children that the source's foreign keys took
+        with them, though they were inserted again: all but those that came later.
+        """
+        again = {job.rows.keys[i] for i in job.folded.again}
+        if not again or not carried(self._in, job.plan):
+            return
+        rows, by_table = job.rows, {other.plan.name: other for other in wave}
+        at = {key: i for i, key in enumerate(rows.keys) if rows.ops[i] == "d" and key in again}
+        for key, i in at.items():
+            was = orjson.loads(rows.values[i])["before"] or {}
+            for child, link, keys in children(self._in, job.plan, [key]):
+                if link.on_delete == "CASCADE":
+                    other, source_key = by_table.get(child.name), was.get(link.parent_key)
+                    lost = _lost(other, link, keys, rows.ordinals[i], source_key)
+                    carry(self._in, child, lost)
+                    delete(self._in, child, lost)
+
     def delete_left(self, job: Job) -> None:
         """Delete what the block's upserts no longer reference; keep the rest."""
         if not job.left:
@@ -68,9 +92,11 @@ class Deletes:
         if self._in.run(job.sql.hold_referenced()):
             held = set(self._in.ordinals(job.sql.held(plan.keys)))
             kept = self._left.setdefault(plan.name, {})
-            kept.update(
-                {rows.keys[i]: rows.ordinals[i] for i in job.left if rows.ordinals[i] in held}
-            )
+            for i in job.left:
+                if rows.ordinals[i] in held:
+                    kept[rows.keys[i]] = rows.ordinals[i]
+                    if rows.ops[i] == "d":
+                        self._gone.add((plan.name, rows.keys[i]))
         self._in.written += self._in.run(job.sql.delete(), **ALL)
 
     def _bequeath(self, plan: Plan, keys: Sequence[bytes]) -> None:
@@ -102,6 +128,10 @@ class Deletes:
         """
         detached = set[str]()
         waiting = [(self._in.plan(name), left) for name, left in self._left.items() if left]
+        for plan, left in waiting:
+            gone = [key for key in left if (plan.name, key) in self._gone]
+            if gone:
+                carry(self._in, plan, gone)
         for plan, left in waiting:
             self._in.put_keys(plan, list(left), list(left.values()))
             self._unlink(plan)
@@ -157,3 +187,26 @@ class Deletes:
             if link.late:
                 empty = {plan.target.c[link.column]: sa.null()}
                 self._in.run(sa.update(plan.target).values(empty).where(self._in.sql(plan).ours()))
+
+
+def _lost(
+    job: Job | None, link: Link, keys: Sequence[bytes], ordinal: int, source_key: Any
+) -> list[bytes]:
+    """Those of the keys whose rows still referenced `source_key` at `ordinal`, as far as the job's
+    rows say; rows of the job that come before it count no more.
+    """
+    if job is None:
+        return list(keys)
+    rows, lost, out = job.rows, [], set()
+    last = {rows.keys[i]: i for i in job.folded.upserts}
+    for key in keys:
+        at = last.get(key)
+        if at is None:
+            lost.append(key)
+        elif rows.ordinals[at] < ordinal:
+            image = job.folded.merged.get(at) or after_of(rows.values[at])
+            if str(image.get(link.column, source_key)) == str(source_key):
+                lost.append(key)
+                out.add(at)
+    job.folded = replace(job.folded, upserts=[i for i in job.folded.upserts if i not in out])
+    return lost

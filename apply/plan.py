@@ -45,7 +45,8 @@ class Link:
 
     translated: the column gets the parent's local key. late: the parent may come after the child
     (itself, a cycle), so rows are inserted without it. parent is None where it was never described.
-    waits: where the parent is not there, the reference is NULL until it is.
+    waits: where the parent is not there, the reference is NULL until it is. on_delete: the source's
+    action.
     """
 
     column: str
@@ -57,6 +58,7 @@ class Link:
     late: bool
     nullable: bool
     waits: bool = False
+    on_delete: str = "NO ACTION"
 
     @property
     def source_key(self) -> str:

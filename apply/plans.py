@@ -20,7 +20,7 @@ from apply.placement import (
     waits_for_parent,
     wanted,
 )
-from apply.plan import Link, Plan, Taken
+from apply.plan import Link, Plan, Reference, Taken
 from apply.references import translated_keys, untranslatable
 from apply.server import Server
 from apply.target import Placement
@@ -210,7 +210,23 @@ def _plan_known(
             plans[name] = _plan(catalog, server, placement, known, table, target, number, order)
             plans[name].is_tracked = name in tracked
             plans[name].conflicts = conflict_rules(table, placement)
+    _refer(plans)
     return plans
+
+
+def _refer(plans: Mapping[str, Plan]) -> None:
+    """Rows that the source's foreign keys delete with others count as referencing those, also where
+    the target has no such key.
+    """
+    for plan in plans.values():
+        for link in plan.links:
+            parent = plans.get(link.parent_name)
+            if parent is None or link.on_delete not in ("CASCADE", "SET NULL"):
+                continue
+            known = {(r.child.fullname, r.columns) for r in parent.references}
+            if (plan.target.fullname, (link.column,)) not in known:
+                mine = Reference(child=plan.target, columns=(link.column,), keys=(link.parent_key,))
+                parent.references = [*parent.references, mine]
 
 
 def _plan(
@@ -290,6 +306,7 @@ def _links(
                 late=follows and nullable and is_bound,
                 nullable=nullable,
                 waits=nullable and waits_for_parent(table, key.column, placement),
+                on_delete=key.on_delete.upper(),
             )
         )
     return links

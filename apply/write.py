@@ -134,6 +134,8 @@ class Writing:
     def _wave(self, jobs: list[Job]) -> None:
         jobs.sort(key=lambda job: job.plan.rank)
         for job in jobs:
+            self._deletes.lose_children(job, jobs)
+        for job in jobs:
             self._upserts.stage(job)
             self._deletes.stage(job)
         for job in reversed(jobs):

@@ -17,7 +17,7 @@ from capture.beats import Beats, left_out, refused
 from capture.binlog_packets import ConnectionLost, Packets
 from capture.mysql_catalog import CatalogTable, estimates, read_catalog
 from capture.mysql_charsets import ServerCharsets
-from capture.mysql_checks import EXPIRY, check, expires_after_s
+from capture.mysql_checks import EXPIRY, Cascades, check, expires_after_s
 from capture.mysql_connection import connect, displaced, dump_settings, is_displaced, translated
 from capture.mysql_flavour import Flavour
 from capture.mysql_position import detect
@@ -42,7 +42,7 @@ class MySQLSource:
     """One server's binlog and tables; MySQL 8 and 9, MariaDB 10.6 and later.
 
     server_id: by which the server tells its replicas apart; drawn from a high range by default.
-    accept_cascades: the target's foreign keys act as the source's do, or verify is to report it.
+    cascades: "accept": the target's foreign keys act as the source's do, or verify is to report it.
     copied_anew: full names of tables that are copied while this streams: what the binlog does not
     show of them (they were dropped, renamed, …) is a truncate then, not an error.
     """
@@ -56,7 +56,7 @@ class MySQLSource:
         batch_rows: int = 10_000,
         batch_bytes: int = 8 << 20,
         server_id: int | None = None,
-        accept_cascades: bool = False,
+        cascades: Cascades = "refuse",
         copied_anew: Collection[str] = (),
     ) -> None:
         self.name = name
@@ -66,7 +66,7 @@ class MySQLSource:
         self._server_id = server_id or random.SystemRandom().randrange(1 << 31, 1 << 32)
         # Under this name the server lists our dump, whoever else comes with the same id.
         self._reported = f"headwater-{secrets.token_hex(8)}"
-        self._accept_cascades = accept_cascades
+        self._cascades: Cascades = cascades
         self._resync = Resync(name, copied_anew, self._catalog)
         self._connections = Pool[Any](lambda: connect(url), lambda c: c._force_close())
         self._detected: Flavour | None = None
@@ -205,7 +205,7 @@ class MySQLSource:
             tables = self._catalog()
         except HeadwaterError as error:
             return [Finding(where=self.name, problem=str(error), fix=error.hint)]
-        return check(self._query, tables, self._selection, accept_cascades=self._accept_cascades)
+        return check(self._query, tables, self._selection, cascades=self._cascades)
 
     def prepare(self, *, dry_run: bool = False) -> list[str]:
         """Nothing to set up: `check` says what the server's settings must be."""

@@ -4,13 +4,16 @@ Each check is one query or one look at the catalog; nothing is changed.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from capture.mysql_catalog import CatalogTable
 from schemas.errors import Misconfigured
 from schemas.finding import Finding
 from schemas.selection import Selection
 from schemas.table import CompositeKey, ForeignKey
+
+Cascades = Literal["refuse", "carry", "accept"]
+"""What is done about foreign keys whose actions the binlog does not show."""
 
 Query = Callable[[str], list[tuple[Any, ...]]]
 
@@ -45,7 +48,7 @@ def check(
     tables: Sequence[CatalogTable],
     selection: Selection,
     *,
-    accept_cascades: bool,
+    cascades: Cascades,
 ) -> list[Finding]:
     """Every finding, settings first."""
     settings = {
@@ -61,8 +64,8 @@ def check(
     for table in tables:
         findings += _columns(table, selection)
         findings += _identity(table, selection)
-        if not (accept_cascades or _logs_cascades(settings)):
-            findings += _cascades(table)
+        if cascades != "accept" and not _logs_cascades(settings):
+            findings += _cascades(table, are_carried=cascades == "carry")
     return findings
 
 
@@ -186,7 +189,8 @@ def _logs_cascades(settings: dict[str, str]) -> bool:
     return (int(numbers[0]), int(numbers[1])) >= (9, 6)
 
 
-def _cascades(table: CatalogTable) -> Iterator[Finding]:
+def _cascades(table: CatalogTable, *, are_carried: bool) -> Iterator[Finding]:
+    """are_carried: targets do what single-column keys do on delete."""
     keys: list[ForeignKey | CompositeKey] = [*table.foreign_keys, *table.composite_keys]
     for key in keys:
         columns = (key.column,) if isinstance(key, ForeignKey) else key.columns
@@ -194,12 +198,14 @@ def _cascades(table: CatalogTable) -> Iterator[Finding]:
             f"ON {event} {action}"
             for event, action in (("DELETE", key.on_delete), ("UPDATE", key.on_update))
             if action.upper() in ("CASCADE", "SET NULL", "SET DEFAULT")
+            and not (are_carried and event == "DELETE" and isinstance(key, ForeignKey))
         ]
         if hidden:
             yield Finding(
                 where=f"{table.full_name}.{', '.join(columns)}",
                 problem=f"changes by {' and '.join(hidden)} of {key.parent}, which the binlog does "
                 "not show",
-                fix="give the target's foreign key the same action and accept cascades, or make "
-                "the source's ON DELETE RESTRICT ON UPDATE RESTRICT",
+                fix='let targets carry deletes: cascades = "carry"; or give the target\'s foreign '
+                "key the same action and accept cascades, or make the source's ON DELETE RESTRICT "
+                "ON UPDATE RESTRICT",
             )

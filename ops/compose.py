@@ -81,7 +81,7 @@ def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> 
             settings.url,
             settings.selection,
             server_id=settings.server_id,
-            accept_cascades=settings.cascades == "accept",
+            cascades=settings.cascades,
             **common,
         )
     from capture.postgres import PostgresSource

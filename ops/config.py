@@ -157,10 +157,11 @@ class SourceConfig(_Model):
         description="PostgreSQL: write nothing to the server, not even messages to its log; what "
         "prepare would make is made by somebody else. Copies are slow while nobody writes there",
     )
-    cascades: Literal["refuse", "accept"] = Field(
+    cascades: Literal["refuse", "carry", "accept"] = Field(
         default="refuse",
         description="MySQL before 9.6 and MariaDB: foreign keys whose cascades the binlog does "
-        'not show: "refuse" to start, or "accept" that targets differ there',
+        'not show: "refuse" to start; "carry": targets do what ON DELETE did, and all others are '
+        'refused; "accept" that targets may differ',
     )
 
     @property

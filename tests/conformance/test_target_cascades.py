@@ -1,0 +1,136 @@
+"""Every target: what the source's foreign keys did and its log did not show (T18, H20)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from apply.target import Target
+from schemas.table import Table
+from tests.conformance.targets import (
+    INT,
+    Change,
+    Place,
+    Stream,
+    c,
+    column,
+    d,
+    deliver,
+    foreign_key,
+    held,
+    place,
+    table,
+    u,
+)
+
+__all__ = ["place"]
+
+USERS = table("users", column("name"))
+
+
+def child(name: str, parent: str, action: str) -> Table:
+    key = foreign_key("parent_id", parent, action)
+    return table(name, column("parent_id", INT), column("note"), foreign_keys=(key,))
+
+
+ORDERS = child("orders", "users", "CASCADE")
+LINES = child("parts", "orders", "CASCADE")
+NOTES = child("notes", "users", "SET NULL")
+NODES = child("nodes", "nodes", "CASCADE")
+EVERY = [USERS, ORDERS, LINES, NOTES, NODES]
+
+
+def user(number: int) -> Change:
+    return c(USERS, id=number, sync_id=f"users{number}", name="n")
+
+
+def of(of: Table, number: int, parent: int | None, make: Any = c, note: str = "") -> Change:
+    made: Change = make(of, id=number, sync_id=f"{of.name}{number}", parent_id=parent, note=note)
+    return made
+
+
+def gone(of: Table, number: int) -> Change:
+    more = {"parent_id": None, "note": ""} if of is not USERS else {"name": "n"}
+    return d(of, id=number, sync_id=f"{of.name}{number}", **more)
+
+
+@pytest.fixture(params=["none", "restrict", "as the source"])
+def target(place: Place, request: pytest.FixtureRequest) -> Target:
+    """Tables that have no foreign keys, keys that refuse, and the source's own."""
+    if request.param != "as the source":
+        refers = " references {}" if request.param == "restrict" else ""
+        for of in EVERY:
+            text = "name varchar(50)"
+            if of is not USERS:
+                parent = of.foreign_keys[0].parent.removeprefix("app.")
+                # MySQL takes no notice of REFERENCES behind a column.
+                key = f", foreign key (parent_id){refers.format(parent)} (id)" if refers else ""
+                text = f"parent_id int, note varchar(50){key}"
+            kind = "text" if place.is_sqlite else "varchar(36)"
+            place.execute(
+                f"create table {of.name} (id {place.serial}, sync_id {kind} unique, {text})"
+            )
+    made = place.target()
+    made.prepare(EVERY)
+    return made
+
+
+def names(target: Target, of: Table) -> dict[str, Any]:
+    return {row["sync_id"]: row.get("parent_id") for row in held(target, of)}
+
+
+def started(target: Target) -> Stream:
+    stream = Stream()
+    rows = [user(1), user(2), of(ORDERS, 1, 1), of(ORDERS, 2, 1), of(ORDERS, 3, 2)]
+    rows += [of(LINES, 1, 1), of(LINES, 2, 3), of(NOTES, 1, 1), of(NOTES, 2, 2)]
+    rows += [of(NODES, 1, None), of(NODES, 2, 1), of(NODES, 3, 2), of(NODES, 4, None)]
+    deliver(target, stream.batch(*rows))
+    return stream
+
+
+def test_children_go_with_their_parents_and_local_rows_stay(place: Place, target: Target) -> None:
+    """T18: through all levels; what was moved away, or came from elsewhere, is not touched."""
+    stream = started(target)
+    ((other,),) = place.query("select id from users where sync_id = 'users2'")
+    place.execute(f"insert into orders (sync_id, parent_id, note) values ('here', {other}, '')")
+    moved = of(ORDERS, 2, 2, make=u)
+    deliver(target, stream.batch(moved, gone(USERS, 1), gone(NODES, 1)))
+    assert names(target, USERS).keys() == {"users2"}
+    assert names(target, ORDERS).keys() == {"orders2", "orders3", "here"}
+    assert names(target, LINES).keys() == {"parts2"}
+    assert names(target, NOTES) == {"notes1": None, "notes2": '{"sync_id":"users2"}'}
+    assert names(target, NODES).keys() == {"nodes4"}
+
+
+def test_what_the_log_did_show_is_done_once(place: Place, target: Target) -> None:
+    """H20: MySQL 9.6 and PostgreSQL log the children's deletes too, before or after."""
+    stream = started(target)
+    shown = [gone(LINES, 1), gone(ORDERS, 1), gone(ORDERS, 2), of(NOTES, 1, None, make=u)]
+    deliver(target, stream.batch(*shown, gone(USERS, 1)))
+    assert names(target, ORDERS).keys() == {"orders3"}
+    deliver(target, stream.batch(gone(USERS, 2), gone(ORDERS, 3), gone(LINES, 2)))
+    assert names(target, ORDERS) == {}
+    assert names(target, NOTES) == {"notes1": None, "notes2": None}
+
+
+def test_a_parent_deleted_and_inserted_again_loses_its_children(
+    place: Place, target: Target
+) -> None:
+    """Those from before, not those that moved away before it went or came after it was back."""
+    stream = started(target)
+    deliver(
+        target,
+        stream.batch(
+            of(ORDERS, 1, 1, make=u, note="touched, and lost"),
+            of(ORDERS, 2, 2, make=u, note="moved"),
+            gone(USERS, 1),
+            user(1),
+            of(ORDERS, 9, 1, note="new"),
+        ),
+    )
+    assert names(target, USERS).keys() == {"users1", "users2"}
+    parents = names(target, ORDERS)
+    assert parents.keys() == {"orders2", "orders3", "orders9"}
+    assert parents["orders9"] == '{"sync_id":"users1"}'
+    assert names(target, LINES).keys() == {"parts2"}
