@@ -4,6 +4,7 @@ from time import time_ns
 
 import sqlalchemy as sa
 
+from apply import pause
 from apply.own import CHECKPOINT, STREAM
 from apply.server import Cause, Server
 from schemas.change import Batch, Offset, Position
@@ -39,14 +40,16 @@ def move(
     *,
     target: str,
 ) -> None:
-    """Move it from `expect` to the batch's end; raises Fenced where it is not there, or locked."""
+    """Move it from `expect` to the batch's end; raises TargetPaused during a pause, Fenced where it
+    is not there, or locked.
+    """
     offset = CHECKPOINT.c.log_offset
     same: sa.ColumnElement[bool] = offset.is_(None)
     if expect is not None:
         same = server.exactly(offset, sa.literal(expect, sa.String))
     moved = (
         sa.update(CHECKPOINT)
-        .where(of(source), same)
+        .where(of(source), same, pause.unless_paused(source))
         .values(
             log_offset=batch.offset,
             position=batch.position,
@@ -69,6 +72,7 @@ def move(
             hint=f"let only one process apply to {target}",
         ) from error
     if count != 1:
+        pause.refuse(connection, source, target)
         raise Fenced(
             f"found the checkpoint of source {source} moved by another applier",
             hint=f"let only one process apply to {target}",

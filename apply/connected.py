@@ -20,6 +20,7 @@ class Connected:
     def __init__(self, name: str, server: Server) -> None:
         self.name, self._server = name, server
         self._session: Session | None = None
+        self._held = ""
 
     def close(self) -> None:
         """Close every connection; idempotent."""
@@ -39,6 +40,8 @@ class Connected:
             try:
                 if self._session is None:
                     self._session = Session(self._server, self._server.engine.connect())
+                    if self._held:
+                        self._server.hold(self._session.connection, self._held)
                 yield self._session.connection
                 if self._session is not None:
                     self._session.connection.rollback()

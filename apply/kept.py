@@ -7,7 +7,7 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from apply import checked, exempt, parked, recorded, verified
+from apply import checked, exempt, parked, pause, recorded, verified
 from apply.checked import Checked
 from apply.checkpoint import lock, of
 from apply.connected import Connected
@@ -15,7 +15,7 @@ from apply.own import CHECKED, CHECKPOINT, described
 from apply.parked import Parked
 from apply.recorded import Recorded
 from apply.server import Server
-from apply.target import Applied, Exempted, Exemption, Verified
+from apply.target import Applied, Exempted, Exemption, Paused, Verified
 from schemas.change import Offset
 from schemas.codec import Wire
 from schemas.table import Table
@@ -47,6 +47,27 @@ class Kept(Connected):
                 applied_at=row.applied_at,
                 rows=row.rows_applied,
             )
+
+    def hold(self) -> bool:
+        with self._connected() as connection:
+            # A connection that is opened anew takes it again, where nobody else has.
+            self._held = self._source
+            return self._server.hold(connection, self._source)
+
+    def pause(self, reason: str) -> None:
+        with self._connected() as connection:
+            pause.begin(connection, self._source, reason)
+            connection.commit()
+
+    def resume(self) -> bool:
+        with self._connected() as connection:
+            was = pause.end(connection, self._source)
+            connection.commit()
+            return was
+
+    def paused(self) -> Paused | None:
+        with self._connected() as connection:
+            return pause.lasting(connection, self._source)
 
     def checked(self) -> list[Checked]:
         with self._connected() as connection:

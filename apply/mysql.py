@@ -284,6 +284,12 @@ class MySQLServer:
     def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
         """AUTO_INCREMENT follows the keys that are written."""
 
+    def hold(self, connection: sa.Connection, source: str) -> bool:
+        # Of the whole server, and of at most 64 characters:
+        # https://dev.mysql.com/doc/refman/8.4/en/locking-functions.html
+        name = sa.func.sha2(sa.func.concat_ws(" ", "headwater", sa.func.database(), source), 224)
+        return bool(connection.scalar(sa.select(sa.func.get_lock(name, 0))))
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         return mysql_errors.cause(error)
 

@@ -180,6 +180,15 @@ EXEMPT = sa.Table(
 )
 """Rows that are left as they are here, or here whatever a condition says (apply/exempt.py)."""
 
+PAUSED = sa.Table(
+    "headwater_paused",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("paused_at", sa.BigInteger, nullable=False),
+    sa.Column("reason", text_type(), nullable=False),
+)
+"""Whose changes are not applied for now, since when and why (apply/pause.py)."""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

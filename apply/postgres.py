@@ -179,6 +179,11 @@ class PostgresServer:
                 )
                 connection.exec_driver_sql(advance)
 
+    def hold(self, connection: sa.Connection, source: str) -> bool:
+        # Of one database: https://www.postgresql.org/docs/current/explicit-locking.html
+        key = sa.func.hashtextextended(f"headwater {source}", 0)
+        return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         code = getattr(error.orig, "pgcode", None) or ""
         if not code:

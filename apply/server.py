@@ -109,6 +109,12 @@ class Server(Protocol):
         """
         ...
 
+    def hold(self, connection: sa.Connection, source: str) -> bool:
+        """Try to take a lock of this name that lasts as long as the connection; False: another
+        connection has it.
+        """
+        ...
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         """Why the statement failed."""
         ...

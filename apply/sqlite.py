@@ -5,7 +5,9 @@ SQLite keeps what it is given, of any length, in one of four forms; a declared t
 what it surely keeps, and STRICT tables refuse the rest. Not here: any statement that moves rows.
 """
 
+import fcntl
 import operator
+import os
 import re
 import sqlite3
 from binascii import a2b_base64, b2a_base64
@@ -89,6 +91,10 @@ class SqliteTarget(DatabaseTarget):
                 self._file.run(connection, "PRAGMA journal_mode = WAL")
         return super().prepare(tables, dry_run=dry_run)
 
+    def close(self) -> None:
+        super().close()
+        self._file.let_go()
+
 
 class SqliteServer:
     """Implements apply.server.Server."""
@@ -99,6 +105,7 @@ class SqliteServer:
         self.engine = sa.create_engine(
             sa.make_url(url).set(drivername="sqlite+pysqlite"), poolclass=sa.pool.NullPool
         )
+        self._held: int | None = None
         sa.event.listen(self.engine, "connect", _begin_session)
         # Not IMMEDIATE, so that status and verify take no write lock. Apply's first statement
         # writes: it waits for the lock before it has read anything that could be out of date.
@@ -220,6 +227,24 @@ class SqliteServer:
 
     def advance(self, connection: sa.Connection, table: sa.Table, written: Container[str]) -> None:
         """A new rowid is past the greatest one."""
+
+    def hold(self, connection: sa.Connection, source: str) -> bool:
+        # A file of its own: SQLite's locks are of the process, and end with any descriptor of it.
+        if self._held is None:
+            path = f"{self.engine.url.database}-{source}-applies"
+            self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self.let_go()
+            return False
+        return True
+
+    def let_go(self) -> None:
+        """Give back what `hold` took. The file stays: one that is unlinked could be held twice."""
+        held, self._held = self._held, None
+        if held is not None:
+            os.close(held)
 
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         code = _code(error)

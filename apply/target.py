@@ -65,6 +65,13 @@ class Applied(NamedTuple):
     rows: int
 
 
+class Paused(NamedTuple):
+    """Since when (microseconds since 1970 UTC) a target is paused, and why, as it was given."""
+
+    paused_at: int
+    reason: str
+
+
 class Verified(NamedTuple):
     """What verify last found of one table. Instants: microseconds since 1970 UTC, the source's
     clock.
@@ -119,7 +126,8 @@ class Target(Protocol):
         """Apply one whole batch in one transaction: checkpoint first (compare-and-set against
         `expect`), rows, commit.
 
-        Gives the number of rows written. Raises Fenced when the checkpoint is not `expect`,
+        Gives the number of rows written. Raises TargetPaused during a pause, Fenced when the
+        checkpoint is not `expect`,
         Transient when the transaction may succeed from the (re-read) checkpoint, Poison for a
         change that cannot be applied. Tables whose description was not seen yet are prepared first.
         """
@@ -183,6 +191,27 @@ class Target(Protocol):
 
     def applied(self) -> Applied | None:
         """The checkpoint as status shows it."""
+        ...
+
+    def hold(self) -> bool:
+        """Try to hold the target as its applier until `close`; False: another process holds it.
+
+        For courtesy, and kept by no clock: what fences is the checkpoint alone.
+        """
+        ...
+
+    def pause(self, reason: str) -> None:
+        """Let nothing more be applied, durably; a batch that is being written is written to its
+        end. Raises Operator when never prepared.
+        """
+        ...
+
+    def resume(self) -> bool:
+        """End the pause; whether there was one."""
+        ...
+
+    def paused(self) -> Paused | None:
+        """The pause that lasts now."""
         ...
 
     def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:

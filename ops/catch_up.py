@@ -14,18 +14,16 @@ from time import monotonic
 from apply.loop import apply
 from apply.target import Applied, Target
 from capture.source import Source
+from ops.applying import rival
 from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
 from ops.supervise import Signals, supervise
 from ops.verify_fence import Records
 from schemas.change import Batch, Position
-from schemas.errors import Fenced
 from transport.log import Log
 
 LOOK_S = 1.0
-"""How often it is looked, and said, how far the target is; and how long a checkpoint is watched
-for another applier that moves it.
-"""
+"""How often it is looked, and said, how far the target is."""
 RATE_OVER = 15
 """Looks over which the rate is taken."""
 
@@ -154,23 +152,30 @@ def catch_up(
 ) -> None:
     """Return once the target is level; told of progress about once a second.
 
-    watch: another process applies. Otherwise this one does, and raises Fenced before it writes if
-    the checkpoint moves. A source whose capture does not run never comes level: it is waited for.
+    watch: another process applies. Otherwise this one does, and raises Fenced before it writes
+    where another one holds the target. A source whose capture does not run never comes level: it is
+    waited for.
     """
     settings = target_config(config, name)
     with opened_target(config, name) as target:
         target.checkpoint()  # raises where the target was never prepared
         if not watch:
-            _refuse_rival(name, target, signals)
             target.prepare([])
 
+    began = False
+
     def attempt(heed: Callable[[bool], None]) -> None:
+        nonlocal began
         with (
             opened_source(config, settings.source) as source,
             opened_target(config, name) as target,
             opened_log(config, settings.source) as log,
             opened_log(config, settings.source) as records,
         ):
+            # Not later: after a lost connection, the one who holds it may be this very process.
+            if not watch and not target.hold() and not began:
+                raise rival(name)
+            began = True
             account = _Account(target, records, Level(source, within_s))
 
             def look() -> None:
@@ -194,13 +199,3 @@ def catch_up(
                 return
 
     supervise(attempt, signals, target=name)
-
-
-def _refuse_rival(name: str, target: Target, signals: Signals) -> None:
-    before = target.applied()
-    signals.wait(LOOK_S)
-    if target.applied() != before:
-        raise Fenced(
-            f"found that another process applies to {name} already",
-            hint=f"let it, and watch it: headwater catch-up {name} --watch",
-        )

@@ -68,6 +68,20 @@ def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> N
         *((t.target, t.retention.findings) for t in targets),
     ]:
         show.listed(name, found)
+    for t in targets:
+        _print_target(t)
+
+
+def _print_target(t: TargetStatus) -> None:
+    """What one target's row has no room for."""
+    if t.paused_at is not None:
+        print(f"{t.target}: paused since {show.instant(t.paused_at)} {t.paused_for}".rstrip())
+        print(f"  -> to end it: headwater resume {t.target}")
+    if t.rows_behind:
+        since = show.instant(t.behind_since)
+        print(f"{t.target}: has not applied {t.rows_behind} rows, committed since {since}")
+    if t.hint:
+        print(f"{t.target}: {t.error}\n  -> {t.hint}")
 
 
 def _document(found: TargetStatus) -> dict[str, Any]:

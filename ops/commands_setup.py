@@ -116,6 +116,8 @@ def hidden(config: Config) -> dict[str, object]:
             settings["url"] = url.set(query={}).render_as_string(hide_password=True)
             if url.query:
                 settings["url"] += "?***"
+            if "prompt_token" in settings:
+                settings["prompt_token"] = "***"
     for name, value in plain["log"].get("options", {}).items():
         plain["log"]["options"][name] = _hide(name, value)
     return dict(plain)

@@ -5,6 +5,7 @@ Not here: reading the file and its errors (ops/config_file.py), the example and 
 """
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
@@ -249,6 +250,19 @@ class TargetConfig(_Model):
         default_factory=dict,
         description='source "schema.table" = how that table differs here (docs/children.md)',
     )
+    prompt_listen: str | None = Field(
+        default=None,
+        description="where `headwater apply NAME --on-prompt` listens for prompts: `host:port`",
+    )
+    prompt_url: str | None = Field(
+        default=None,
+        description="where `headwater push` prompts it: `http://host:port/poll`, or https",
+    )
+    prompt_token: str | None = Field(
+        default=None,
+        min_length=16,
+        description="the secret that a prompt must bring, at least 16 characters: `${NAME}`",
+    )
 
     @property
     def family(self) -> str:
@@ -273,6 +287,16 @@ class TargetConfig(_Model):
     @model_validator(mode="after")
     def _known(self) -> Self:
         family_of(self.url, TARGET_FAMILIES)
+        return self
+
+    @model_validator(mode="after")
+    def _prompted(self) -> Self:
+        if not self.prompt_token and (self.prompt_listen or self.prompt_url):
+            raise ValueError("needs prompt_token with prompt_listen and with prompt_url")
+        if self.prompt_listen and not re.fullmatch(r".*:[0-9]{1,5}", self.prompt_listen):
+            raise ValueError("prompt_listen must be like 127.0.0.1:8130")
+        if self.prompt_url and not re.match(r"https?://[^/]", self.prompt_url):
+            raise ValueError("prompt_url must be like http://branch1.internal:8130/poll")
         return self
 
 

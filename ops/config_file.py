@@ -37,6 +37,7 @@ _TYPES = {
     "model_type": "a table of keys and values",
     "model_attributes_type": "a table of keys and values",
     "greater_than": "a whole number above 0",
+    "string_too_short": "a longer text",
 }
 
 
@@ -225,7 +226,9 @@ def _literal_passwords(raw: dict[str, Any]) -> Iterator[Finding]:
                 found.extend([where] if make_url(text).password else [])
             except ArgumentError:  # said by the models
                 return text
-        elif where.startswith("log.options.") and _SECRET.search(where):
+        elif where.endswith(".prompt_token") or (
+            where.startswith("log.options.") and _SECRET.search(where)
+        ):
             found.append(where)
         return text
 

@@ -1,21 +1,19 @@
-"""One capture and one apply as attempts for the supervisor: open, loop, close.
+"""One capture as attempts for the supervisor: open, loop, close (of an apply: ops/applying.py).
 
-Startup order of a capture: checks, `prepare` where the log is new, claim the log, first copies and
-stream. Of an apply: `prepare`, reach the log, read the checkpoint, apply. Invariant: every attempt
-opens everything anew.
+Startup order: checks, `prepare` where the log is new, claim the log, first copies and stream.
+Invariant: every attempt opens everything anew.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic, time
 from typing import Any
 
-from apply.loop import apply
 from capture.loop import capture
 from capture.snapshot import with_copies
 from capture.source import Source
 from ops import journal
 from ops.beginning import beginning, begun
-from ops.compose import opened_log, opened_source, opened_target, source_config, target_config
+from ops.compose import opened_log, opened_source, source_config
 from ops.config import Config
 from ops.prepare import make_ready
 from ops.supervise import Signals, supervise
@@ -118,27 +116,3 @@ def run_capture(
                     source.ack(accepted)
 
     supervise(attempt, signals, source=name)
-
-
-def run_apply(config: Config, name: str, signals: Signals, *, once: bool = False) -> int:
-    """Apply until stopped; with `once` until the log's end. Gives the number of rows written."""
-    settings = target_config(config, name)
-    with opened_target(config, name) as target, opened_log(config, settings.source) as log:
-        target.prepare([])
-        log.span()  # raises where the log cannot be reached: a person should see that at once
-    total = 0
-
-    def attempt(heed: Callable[[bool], None]) -> None:
-        account = Account("applied", target=name)
-
-        def seen(batch: Batch | None, rows: int) -> None:
-            nonlocal total
-            total += rows
-            account.add(rows, batch)
-            heed(batch is not None)
-
-        with opened_log(config, settings.source) as log, opened_target(config, name) as target:
-            apply(log, target, follow=not once, seen=seen)
-
-    supervise(attempt, signals, target=name)
-    return total

@@ -7,8 +7,10 @@ none is known. Nothing is written, and one database that is away does not hide t
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
+from typing import Any
 
-from apply.target import Verified
+from apply.target import Applied, Verified
+from ops.backlog import backlog
 from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
 from ops.retention import SourceRetention, TargetRetention, of_source, of_target
@@ -27,10 +29,11 @@ class TargetStatus:
     """lag_s: the newest commit in the log minus the newest one applied, in source commit time;
     0 where the log holds nothing more, None where no commit with a time is known.
 
-    batches_behind: batches in the log that are not applied yet, those without rows included.
-    rows: rows applied so far. parked: changes that wait for a person or for others; parked_since:
-    when the first of them was parked. verified: what verify last found of each table, and when it
-    last held.
+    batches_behind, rows_behind: in the log and not applied yet, batches without rows included;
+    behind_since: the commit time of the oldest of those rows. paused_at, paused_for: since when,
+    and why, it is paused. rows: rows applied so far. parked: changes that wait for a person or for
+    others; parked_since: when the first of them was parked. verified: what verify last found of
+    each table, and when it last held.
     """
 
     target: str
@@ -38,6 +41,10 @@ class TargetStatus:
     position: str | None = None
     batch: int | None = None
     batches_behind: int | None = None
+    rows_behind: int | None = None
+    behind_since: int | None = None
+    paused_at: int | None = None
+    paused_for: str | None = None
     committed_at: int | None = None
     applied_at: int | None = None
     rows: int | None = None
@@ -47,6 +54,7 @@ class TargetStatus:
     retention: TargetRetention = field(default_factory=TargetRetention)
     verified: tuple[Verified, ...] = ()
     error: str | None = None
+    hint: str | None = None
     exit_code: int = 0
 
     @property
@@ -94,36 +102,45 @@ class _End:
 def target_status(config: Config, name: str) -> TargetStatus:
     """One target's place in its source's log; what cannot be asked is in `error`."""
     source = config.targets[name].source
+    known: dict[str, Any] = {"target": name, "source": source}
     try:
         with opened_target(config, name) as target, opened_log(config, source) as log:
             target.checkpoint()  # raises where the target was never prepared
-            applied = target.applied()
-            verified = tuple(v._replace(progress=None) for v in target.verified())
-            at = applied.offset if applied else None
-            end = _end(log, at, applied.committed_at if applied else None)
-            retention = of_target(name, log, applied)
+            applied, paused = target.applied(), target.paused()
+            if paused is not None:
+                known |= {"paused_at": paused.paused_at, "paused_for": paused.reason}
+            if applied is not None:
+                known |= _place(applied)
+            known["verified"] = tuple(v._replace(progress=None) for v in target.verified())
+            behind = backlog(log, name, applied.offset if applied else None)
+            known["retention"] = of_target(name, log, applied)
             waiting = target.parked()
     except HeadwaterError as error:
-        return TargetStatus(target=name, source=source, error=str(error), exit_code=error.exit_code)
-    if applied is None:
-        return TargetStatus(
-            target=name, source=source, batches_behind=end.batches, verified=verified
-        )
+        known |= {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
+        return TargetStatus(**known)
+    lag_s = None
+    if applied is not None:
+        newest = behind.until or applied.committed_at
+        lag_s = _seconds(newest, applied.committed_at) if behind.batches else 0.0
     return TargetStatus(
-        target=name,
-        source=source,
-        position=applied.position,
-        batch=applied.batch,
-        batches_behind=end.batches,
-        committed_at=applied.committed_at,
-        applied_at=applied.applied_at,
-        rows=applied.rows,
-        lag_s=_seconds(end.committed_at, applied.committed_at) if end.batches else 0.0,
+        **known,
+        batches_behind=behind.batches,
+        rows_behind=behind.rows,
+        behind_since=behind.since,
+        lag_s=lag_s,
         parked=len(waiting),
         parked_since=min((change.parked_at for change in waiting), default=None),
-        retention=retention,
-        verified=verified,
     )
+
+
+def _place(applied: Applied) -> dict[str, Any]:
+    return {
+        "position": applied.position,
+        "batch": applied.batch,
+        "committed_at": applied.committed_at,
+        "applied_at": applied.applied_at,
+        "rows": applied.rows,
+    }
 
 
 def source_status(config: Config, name: str, targets: Mapping[str, TargetStatus]) -> SourceStatus:

@@ -93,18 +93,25 @@ class Backoff:
 
 
 def supervise(
-    attempt: Callable[[Callable[[bool], None]], None], signals: Signals, **facts: str
+    attempt: Callable[[Callable[[bool], None]], None],
+    signals: Signals,
+    *,
+    tries: int | None = None,
+    **facts: str,
 ) -> None:
     """Run `attempt(heed)` again after each Transient until it returns or raises anything else.
 
     attempt calls `heed(moved)` between iterations; moved: a source commit was copied or applied.
+    tries: after so many attempts in which nothing moved the Transient is raised (None: never).
     What cannot be reached at all is found before, where the caller makes everything ready.
     """
-    log, backoff = journal.get(**facts), Backoff()
+    log, backoff, failed = journal.get(**facts), Backoff(), 0
 
     def heed(moved: bool) -> None:
+        nonlocal failed
         if moved:
             backoff.reset()
+            failed = 0
         signals.heed()
 
     while True:
@@ -113,6 +120,9 @@ def supervise(
             attempt(heed)
             return
         except Transient as error:
+            failed += 1
+            if failed == tries:
+                raise
             wait_s = backoff.next_s()
             log.warning("will_retry", after=str(error), wait_s=round(wait_s, 2))
             signals.wait(wait_s)

@@ -6,6 +6,7 @@
     ├── Poison           one change that cannot be applied, and is not parked  exit 65
     └── Operator         somebody must act; `hint` says what                   exit 78
         ├── Misconfigured    the configuration, or the database's settings
+        ├── TargetPaused     a person has paused the target
         ├── SourceLost       the source no longer has the position we need, or denies it
         ├── Unsupported      the source did what the row log cannot express
         ├── LogTruncated     the log no longer holds what a reader needs
@@ -54,6 +55,10 @@ class Operator(HeadwaterError):
 
 class Misconfigured(Operator):
     """A configuration key, a password, a server setting or a grant is not what it must be."""
+
+
+class TargetPaused(Operator):
+    """A person has paused this target: nothing is applied until it is resumed."""
 
 
 class SourceLost(Operator):

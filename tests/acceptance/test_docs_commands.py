@@ -7,6 +7,7 @@ asks whether the target is level.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -23,7 +24,7 @@ from tests.acceptance.test_operator_errors import NewDatabase, with_users
 from tests.faults.pipeline import ROOT, scheme, user_url
 from tests.services import install, mariadb, mysql, postgres
 from tests.services.database import Database
-from tests.services.server import Server
+from tests.services.server import Server, free_port
 
 PAGES = ROOT / "docs"
 WITHIN_S = 120
@@ -232,3 +233,26 @@ def test_children(
         assert "0 differences" in said
         assert scheme(branch) == "postgresql"
         assert '"targets":[' in (tmp_path / "status.json").read_text()
+
+
+def test_children_that_poll(postgres: Server, new_database: NewDatabase, tmp_path: Path) -> None:
+    """In the order of the page; the child sleeps in the background from its second part on."""
+    reader = Reader(tmp_path)
+    shop, branch = with_users(new_database(postgres)), new_database(postgres)
+    port = str(free_port())
+    headings = ["From a scheduler", "Woken by a prompt", "Update all children", "A pause of one"]
+    (toml,) = blocks("polling.md", headings[1], "toml")
+    reader.configures(toml.replace("8130", port), [shop.url, branch.url])
+    scripts = [script for heading in headings for script in blocks("polling.md", heading, "sh")]
+    said = reader.types(
+        "export PROMPT_TOKEN=0123456789abcdef",
+        "headwater prepare shop; headwater prepare branch; headwater capture shop &",
+        *(script.replace("8130", port) for script in scripts),
+    )
+    assert "branch is paused" in said
+    assert "applied nothing: paused since" in said
+    assert "stocktaking until noon" in said
+    assert "branch is resumed" in said
+    applied = json.loads((tmp_path / "applied.json").read_text())
+    assert (applied["target"], applied["paused"]) == ("branch", None)
+    assert branch.query("select count(*) from users") == [(2,)]

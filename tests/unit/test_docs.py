@@ -230,7 +230,8 @@ def examples() -> Iterator[tuple[str, str]]:
 def test_configurations_in_the_documentation_are_valid(toml: str, tmp_path: Path) -> None:
     path = tmp_path / "headwater.toml"
     path.write_text(toml)
-    loaded = load(path, dict.fromkeys(re.findall(r"\$\{([^}]*)\}", toml), "secret"))
+    variables = re.findall(r"\$\{([^}]*)\}", toml)
+    loaded = load(path, dict.fromkeys(variables, "a secret that is long enough"))
     assert loaded.warnings == ()
 
 
