@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from schemas.errors import Misconfigured
 from schemas.kinds import Kind
 from schemas.table import CompositeKey, ForeignKey
 
@@ -195,12 +196,20 @@ def _read_foreign_keys(
         "SELECT k.table_schema, k.table_name, k.constraint_name, k.column_name, "
         "k.referenced_table_schema, k.referenced_table_name, k.referenced_column_name, "
         "r.delete_rule, r.update_rule FROM information_schema.key_column_usage k "
-        "JOIN information_schema.referential_constraints r "
+        "LEFT JOIN information_schema.referential_constraints r "
         "ON r.constraint_schema = k.constraint_schema AND r.constraint_name = k.constraint_name "
         "AND r.table_name = k.table_name "
         f"WHERE {_where('k.table_schema', 'k.table_name', only)} "
+        "AND k.referenced_table_name IS NOT NULL "
         "ORDER BY k.table_schema, k.table_name, k.constraint_name, k.ordinal_position"
     ):
+        if delete is None and (schema, table) in tables:
+            # Not a table without foreign keys: their numbers would be copied as they are.
+            raise Misconfigured(
+                f"was not shown the rules of the foreign keys of {schema}.{table}, which MariaDB "
+                "hides from an account that may only SELECT",
+                hint=f"run: GRANT REFERENCES ON {schema}.* TO the source's user",
+            )
         keys[schema, table, name].append(
             ForeignKey(
                 column=column,
