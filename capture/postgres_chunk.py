@@ -84,7 +84,7 @@ def page(
 
     read = _read(session, server, table, selected)
     rows = encoded(table, read.out, envelope(read.read_at))
-    last = _key_of_last(table, read.out) if len(rows.keys) == limit else None
+    last = key_of_last(table, read.out) if len(rows.keys) == limit else None
     next_key = None if last == until else last
     return _chunk(table, rows, read, after, until if next_key is None else next_key, next_key)
 
@@ -200,7 +200,8 @@ def in_python(table: Table, out: bytes, envelope: Envelope) -> Encoded:
     return Encoded(keys, values, sum(map(len, keys)) + sum(map(len, values)))
 
 
-def _key_of_last(table: Table, out: bytes) -> list[str]:
+def key_of_last(table: Table, out: bytes) -> list[str]:
+    """The key of the last row of COPY's text; there must be one."""
     fields = _fields(out[out.rfind(b"\n", 0, -1) + 1 : -1])
     names = list(table.by_name)
     return _key(table, [fields[names.index(n)] for n in table.identity])

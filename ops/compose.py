@@ -68,6 +68,8 @@ def opened_target(config: Config, name: str) -> Iterator[Target]:
 
 
 def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> Source:
+    if settings.kind == "polling":
+        return _polled(name, settings)
     common: dict[str, Any] = {
         "batch_rows": settings.batch_rows,
         "batch_bytes": settings.batch_bytes,
@@ -95,6 +97,28 @@ def _source(name: str, settings: SourceConfig, copied_anew: Collection[str]) -> 
         read_only=settings.read_only,
         **common,
     )
+
+
+def _polled(name: str, settings: SourceConfig) -> Source:
+    from capture.polling import Polling, PollingSource
+    from capture.polling_reader import Reader
+
+    reader: Reader
+    if settings.family == "mysql":
+        from capture.polling_mysql import MySQLReader
+
+        reader = MySQLReader(name, settings.url, settings.selection)
+    else:
+        from capture.polling_postgres import PostgresReader
+
+        reader = PostgresReader(name, settings.url, settings.selection)
+    polling = Polling(
+        version=settings.version,
+        tombstone=settings.tombstone,
+        every_s=settings.poll_seconds,
+        window=settings.poll_window,
+    )
+    return PollingSource(name, reader, polling, batch_rows=settings.batch_rows)
 
 
 def _log(source_name: str, settings: LogConfig) -> Log:

@@ -14,6 +14,7 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeInt,
+    PositiveFloat,
     PositiveInt,
     StringConstraints,
     model_validator,
@@ -36,6 +37,7 @@ FAMILIES = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
 TARGET_FAMILIES = FAMILIES | {"sqlite": "sqlite"}
 
 MIB = 1 << 20
+_POLLING = {"version", "tombstone", "poll_seconds", "poll_window"}
 
 
 class _Model(BaseModel):
@@ -104,6 +106,30 @@ class SourceConfig(_Model):
 
     url: str = Field(
         description="where the database is; a password belongs in the environment: `${NAME}`"
+    )
+    kind: Literal["log", "polling"] = Field(
+        default="log",
+        description='"log": changes come from the database\'s own log; "polling": tables are read '
+        "by a version column, where that log cannot be had",
+    )
+    version: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="polling: the column that every change moves on, a whole number or an instant, "
+        "per table pattern; default: the column updated_at",
+    )
+    tombstone: Mapping[str, str] = Field(
+        default_factory=dict,
+        description="polling: the column that says that a row is deleted (true, not 0, or not "
+        "NULL), per table pattern; other deletes are not seen",
+    )
+    poll_seconds: PositiveFloat = Field(
+        default=1.0, description="polling: from one poll to the next", strict=False
+    )
+    poll_window: PositiveFloat = Field(
+        default=60.0,
+        description="polling: each poll reads again what is so many seconds (of whole numbers: so "
+        "many) older than the newest version: longer than any transaction takes to commit",
+        strict=False,
     )
     include: Texts = Field(
         default=("*",),
@@ -193,12 +219,17 @@ class SourceConfig(_Model):
     @property
     def useless(self) -> set[str]:
         """Keys without effect for this database."""
-        if self.family == "mysql":
-            return {"slot", "publication", "read_only"}
-        return {"server_id", "cascades"}
+        postgres, mysql = {"slot", "publication", "read_only"}, {"server_id", "cascades"}
+        if self.kind == "polling":
+            return postgres | mysql
+        return _POLLING | (postgres if self.family == "mysql" else mysql)
 
     @model_validator(mode="after")
     def _applies(self) -> Self:
+        if self.kind == "polling":
+            _refuse(self, self.useless, 'has no effect with kind = "polling"')
+            return self
+        _refuse(self, _POLLING, 'has an effect with kind = "polling" only')
         other = "PostgreSQL" if self.family == "mysql" else "MySQL and MariaDB"
         _refuse(self, self.useless, f"has an effect with {other} only")
         return self
