@@ -4,7 +4,6 @@ Not here: reading the file and its errors (ops/config_file.py), the example and 
 (ops/config_reference.py). Invariant: every key has a description, which is its documentation.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
@@ -20,21 +19,17 @@ from pydantic import (
     model_validator,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
 
 from apply.target import MissingParent, Placement
 from capture.pace import Pace
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
+from ops.database_urls import TARGET_FAMILIES, Place, family_of, place_of
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
 Texts = Annotated[tuple[str, ...], Field(strict=False)]
 """TOML has arrays, which strict models would not take for tuples."""
-
-FAMILIES = {"postgresql": "postgres", "mysql": "mysql", "mariadb": "mysql"}
-"""URL schemes, and the adapter that each is served by (MariaDB is detected by the MySQL one)."""
-TARGET_FAMILIES = FAMILIES | {"sqlite": "sqlite"}
 
 MIB = 1 << 20
 _POLLING = {"version", "tombstone", "poll_seconds", "poll_window"}
@@ -42,20 +37,6 @@ _POLLING = {"version", "tombstone", "poll_seconds", "poll_window"}
 
 class _Model(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def family_of(url: str, families: Mapping[str, str] = FAMILIES) -> str:
-    """Give one of the families; raises ValueError, without the URL in it, where it is of none."""
-    try:
-        scheme = make_url(url).get_backend_name()
-    except ArgumentError as error:
-        raise ValueError(
-            "url must be like postgresql://user:${PASSWORD}@host:5432/database"
-        ) from error
-    if scheme not in families:
-        *most, last = (f"{known}://" for known in families)
-        raise ValueError(f"url must begin with {', '.join(most)} or {last}")
-    return families[scheme]
 
 
 class LogConfig(_Model):
@@ -356,9 +337,9 @@ class Config(_Model):
     @model_validator(mode="after")
     def _one_checkpoint_each(self) -> Self:
         """A checkpoint is kept in the target's database, by source: two would move the same one."""
-        names: dict[tuple[str, _Place], str] = {}
+        names: dict[tuple[str, Place], str] = {}
         for name, target in self.targets.items():
-            other = names.setdefault((target.source, _place(target.url)), name)
+            other = names.setdefault((target.source, place_of(target.url)), name)
             if other != name:
                 raise ValueError(
                     f"targets.{other} and targets.{name} bring source {target.source} into one "
@@ -372,26 +353,12 @@ class Config(_Model):
         return [name for name, target in self.targets.items() if target.source == source]
 
 
-_Place = tuple[str, int, str]
-_PORTS = {"postgres": 5432, "mysql": 3306}
-
-
-def _place(url: str) -> _Place:
-    """Which database a URL means: host, port, name; its account and options left aside."""
-    parts, family = make_url(url), family_of(url, TARGET_FAMILIES)
-    if family == "sqlite":
-        return "", 0, os.path.realpath(parts.database or "")
-    host = (parts.host or "localhost").lower()
-    host = "localhost" if host in ("127.0.0.1", "::1") else host
-    return host, parts.port or _PORTS[family], parts.database or ""
-
-
 def _is_itself(source: SourceConfig, target: TargetConfig) -> bool:
     """Whether rows would land, unmapped, where they come from."""
     here, there = make_url(source.url), make_url(target.url)
     if source.family != target.family or target.schemas or target.tables:
         return False
-    if _place(source.url)[:2] != _place(target.url)[:2]:
+    if place_of(source.url)[:2] != place_of(target.url)[:2]:
         return False
     if target.family == "postgres":
         return here.database == there.database

@@ -256,3 +256,23 @@ def test_children_that_poll(postgres: Server, new_database: NewDatabase, tmp_pat
     applied = json.loads((tmp_path / "applied.json").read_text())
     assert (applied["target"], applied["paused"]) == ("branch", None)
     assert branch.query("select count(*) from users") == [(2,)]
+
+
+def test_a_source_that_is_polled(
+    mysql: Server, postgres: Server, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    reader = Reader(tmp_path)
+    shop, branch = new_database(mysql), new_database(postgres)
+    shop.execute(
+        "create table users (id bigint auto_increment primary key, name varchar(50),"
+        " sync_id char(36) not null unique default (uuid()),"
+        " updated_at timestamp(6) not null default current_timestamp(6), deleted_at timestamp null)"
+    )
+    shop.execute("insert into users (name, deleted_at) values ('Ada', null), ('Bob', now())")
+    heading = "A source whose log cannot be had"
+    (toml,) = blocks("polling.md", heading, "toml")
+    named = toml.replace('"shop.', f'"{shop.name}.').replace("{ shop =", f"{{ {shop.name} =")
+    reader.configures(named, [shop.url, branch.url])
+    said = reader.types(*blocks("polling.md", heading, "sh"))
+    assert "0 differences" in said
+    assert branch.query("select name from users") == [("Ada",)]
