@@ -20,6 +20,7 @@ from typing import Any
 
 from bench import (
     applies,
+    apply_translated,
     captures,
     end_to_end,
     giant,
@@ -57,6 +58,7 @@ BENCHES: dict[str, tuple[Bench, int]] = {
     "log-kafka": (logs.kafka, logs.ROWS),
     "apply-postgres": (applies.postgres, applies.ROWS),
     "apply-mysql": (applies.mysql, applies.ROWS),
+    "apply-translated": (apply_translated.apply_translated, apply_translated.ROWS),
     "rebuild": (rebuild.rebuilds, rebuild.ROWS),
     "end-to-end": (end_to_end.end_to_end, end_to_end.ROWS),
     "latency": (latency.latency, latency.ROWS),

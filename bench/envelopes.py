@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from hashlib import shake_128
 from json import dumps
+from typing import Any
 
 from bench import orders
 from bench.changes import Change
@@ -62,10 +63,15 @@ def _envelope(family: str, epoch: int, run: int) -> Envelope:
 
 
 def _image(number: int, version: int) -> str:
-    image = dict(zip(orders.NAMES, orders.row(number, version), strict=True))
+    return dumps(image(number, version), ensure_ascii=False)
+
+
+def image(number: int, version: int) -> dict[str, Any]:
+    """Row `number` of the measured table as wire values."""
+    found = dict(zip(orders.NAMES, orders.row(number, version), strict=True))
     for name, zone in (("created_at", ""), ("updated_at", "Z")):
-        image[name] = image[name].replace(" ", "T").rstrip("0").rstrip(".") + zone
-    return dumps(image, ensure_ascii=False)
+        found[name] = found[name].replace(" ", "T").rstrip("0").rstrip(".") + zone
+    return found
 
 
 def _piece(family: str, run: int, ops: list[str], pairs: list[tuple[bytes, bytes]]) -> Piece:

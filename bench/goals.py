@@ -59,6 +59,11 @@ def _applies(bench: str, peer: str) -> list[Wanted]:
     return [Wanted(bench, what, RATE, peer) for what in ("insert", "update")]
 
 
+def _translated(kind: str) -> list[Wanted]:
+    of = (f"{kind}, {stage}" for stage in ("insert", "update"))
+    return [Wanted("apply-translated", what, RATE, "copied") for what in of]
+
+
 def _latency(log: str) -> list[Wanted]:
     return [Wanted("latency", f"{log}, 1,000 rows/s, {p}", "ms", None) for p in ("p50", "p99")]
 
@@ -89,6 +94,9 @@ GOALS = [
          "6 / 3", _applies("apply-mysql", SINK)),
     Goal("… : the sink at its best", "1.5 / 1", "2.2 / 1.2", _applies("apply-mysql", BEST)),
     Goal("… : the bare staged statement", "0.7", "0.9", _applies("apply-mysql", BARE)),
+    Goal("apply with two translated references a row : keys copied, PostgreSQL: insert / update",
+         "0.6", "0.8", _translated("postgres")),
+    Goal("… MySQL", "0.6", "0.8", _translated("mysql")),
     Goal("end to end : native logical replication: embedded log / Kafka", "0.5 / 0.4", "1 / 0.8",
          [Wanted("end-to-end", log, RATE, "native") for log in ("embedded", "Kafka")]),
     Goal("… : Debezium and its sink as a chain", "3", "5",
