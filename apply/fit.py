@@ -13,8 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy import types as t
 from sqlalchemy.dialects import mysql
 
-from apply.server import DECLARED
+from apply.fields import Fields
+from apply.server import DECLARED, Server
 from schemas.kinds import Kind
+from schemas.table import Table
 
 _MYSQL_BITS = {
     "TINYINT": 8,
@@ -147,3 +149,14 @@ def integer_of(text: str) -> tuple[str, bool] | None:
     """An integer type's name and whether it is unsigned; None for other types."""
     found = _INTEGER.match(text)
     return (found[1], bool(found[2])) if found else None
+
+
+def staged_as(server: Server, parent: Table, target: sa.Table) -> Fields | None:
+    """How texts of the parent's identities are staged for the target's column; None for kinds
+    whose text is not their field.
+    """
+    column = target.c[parent.identity[0]]
+    kind = parent.by_name[parent.identity[0]].kind
+    if kind.name not in ("int", "text", "uuid", "binary"):
+        return None
+    return server.fields(kind, family_of(column.type))

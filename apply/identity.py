@@ -14,6 +14,7 @@ import orjson
 import sqlalchemy as sa
 
 from apply import fields
+from apply.known import Known
 from apply.own import IDENTITY, WAITING, name_type
 from apply.plan import Link, Plan
 from apply.session import Session
@@ -133,6 +134,21 @@ class Identities:
         self._session, self._connection = session, session.connection
         self._server, self._source, self._batch = session.server, source, batch
         self._touched: dict[str, set[str]] = {}
+        # In a batch with seeds what a key meant may become known later than its rows.
+        self._memory: Known | None = session.known
+
+    def distrust(self) -> None:
+        """Look up every key of this batch, and forget those of the tables it tells of."""
+        self._memory = None
+
+    def memory(self, batch: int) -> Known | None:
+        """What is remembered of keys, for rows of that batch."""
+        return self._memory if batch == self._batch else None
+
+    def settle(self) -> None:
+        """A new block begins."""
+        if self._memory is not None:
+            self._memory.settle()
 
     def learn(self, table: str, found: Sequence[Fact], *, whole_batch: bool = False) -> None:
         """Take in a block's facts about one table.
@@ -148,6 +164,46 @@ class Identities:
         ends, new = intervals(found, active, begin, touched)
         self._end(table, ends)
         self._add(table, new)
+        self._remember(table, [k for k, _ in ends], new)
+
+    def _remember(self, table: str, ended: list[str], new: Sequence[Interval]) -> None:
+        known, number = self._session.known, self._session.number(table)
+        known.drop(number, [*ended, *(n.source_key for n in new)])
+        live = [n for n in new if n.end is None]
+        if live and self._memory is not None:
+            keys, identities = [n.source_key for n in live], [n.identity for n in live]
+            known.fresh(number, keys, identities, [n.start for n in live])
+
+    def recall(self) -> bool:
+        """Look up the keys that were missed; whether any of them means something now."""
+        found = False
+        for number, keys in (self._memory.missed() if self._memory is not None else {}).items():
+            found = self._recall(number, sorted(keys)) or found
+        return found
+
+    def _recall(self, number: int, keys: list[str]) -> bool:
+        assert self._memory is not None
+        i, nothing = IDENTITY.c, [None] * len(keys)
+        self._stage(keys, nothing, nothing)
+        rows = self._connection.execute(
+            sa.select(i.source_key, i.identity, i.from_batch, i.from_ordinal)
+            .select_from(FACTS.join(IDENTITY, i.source_key == FACTS.c.source_key))
+            .where(
+                i.source == self._source,
+                i.table_name == self._session.name(number),
+                i.to_batch.is_(None),
+            )
+        ).all()
+        now = [row for row in rows if row.from_batch == self._batch]
+        before = [row for row in rows if row.from_batch != self._batch]
+        self._memory.put(number, [r.source_key for r in before], [r.identity for r in before])
+        self._memory.fresh(
+            number,
+            [r.source_key for r in now],
+            [r.identity for r in now],
+            [r.from_ordinal for r in now],
+        )
+        return bool(rows)
 
     def seed(self, table: str, pairs: Sequence[tuple[str, str]]) -> None:
         """Take in keys from before the stream began, unless a row already said more."""
@@ -161,9 +217,11 @@ class Identities:
             if k not in keys and i not in identities
         ]
         self._add(table, new)
+        self._remember(table, [], new)
 
     def truncate(self, table: str, ordinal: int) -> None:
         """All keys of the table end here."""
+        self._session.known.forget(self._session.number(table))
         i = IDENTITY.c
         self._connection.execute(
             sa.update(IDENTITY)

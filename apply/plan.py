@@ -59,6 +59,8 @@ class Link:
     nullable: bool
     waits: bool = False
     on_delete: str = "NO ACTION"
+    named: Fields | None = None
+    """How the text of the parent's identity is staged; None where that is not done."""
 
     @property
     def source_key(self) -> str:
@@ -142,10 +144,22 @@ class Plan:
 
     @cached_property
     def staged_names(self) -> list[str]:
-        """The columns that are staged, in order; of a translated one, the source's key."""
-        links = self.translated
-        names = [links[t.name].source_key if t.name in links else t.name for t in self.taken]
-        return [ORDINAL, SET, *names]
+        """The columns that are staged, in order; of a translated one, the source's key and, where
+        it is remembered, what that meant.
+        """
+        names = [ORDINAL, SET]
+        for taken in self.taken:
+            link = self.translated.get(taken.name)
+            names.append(taken.name if link is None else link.source_key)
+            if link is not None and link.named is not None:
+                names.append(link.identity)
+        return names
+
+    @cached_property
+    def remembered(self) -> list[Link]:
+        """The links whose parents' identities are staged, in the order of their columns."""
+        links = (self.translated.get(t.name) for t in self.taken)
+        return [link for link in links if link is not None and link.named is not None]
 
     @cached_property
     def stager(self) -> Any:
@@ -153,10 +167,14 @@ class Plan:
         native = load()
         if native is None:
             return None
-        forms = [
-            (t.name, "key" if t.name in self.translated else NATIVE[t.fields]) for t in self.taken
-        ]
+        forms = [(t.name, self._form(t)) for t in self.taken]
         return native.Stager([(name, form, name in self.identity) for name, form in forms])
+
+    def _form(self, taken: Taken) -> str:
+        link = self.translated.get(taken.name)
+        if link is None:
+            return NATIVE[taken.fields]
+        return "key" if link.named is None else f"known key, {NATIVE[link.named]}"
 
     @cached_property
     def keys(self) -> sa.Table:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from apply import exceptions
 from apply.catalog import Catalog
-from apply.fit import family_of, unfit
+from apply.fit import family_of, staged_as, unfit
 from apply.placement import (
     conflict_problems,
     conflict_rules,
@@ -267,7 +267,9 @@ def _plan(
         target=target,
         taken=taken,
         own_key=own,
-        links=_links(catalog, placement, known, table, target, {t.name for t in taken}, order),
+        links=_links(
+            catalog, server, placement, known, table, target, {t.name for t in taken}, order
+        ),
         references=catalog.references(place),
         uniques=[u for u in catalog.uniques(place) if u not in keys and names.issuperset(u)],
         is_guarded=catalog.is_guarded(place, table.identity),
@@ -277,6 +279,7 @@ def _plan(
 
 def _links(
     catalog: Catalog,
+    server: Server,
     placement: Placement,
     known: Mapping[str, Table],
     table: Table,
@@ -295,6 +298,7 @@ def _links(
         follows = order[key.parent] >= order[table.full_name]
         nullable = bool(target.c[key.column].nullable)
         is_bound = key.column in translated or key.column in constrained
+        late = follows and nullable and is_bound
         links.append(
             Link(
                 column=key.column,
@@ -303,10 +307,11 @@ def _links(
                 parent_key=key.parent_column,
                 parent_identity=parent.identity[0],
                 translated=key.column in translated,
-                late=follows and nullable and is_bound,
+                late=late,
                 nullable=nullable,
                 waits=nullable and waits_for_parent(table, key.column, placement),
                 on_delete=key.on_delete.upper(),
+                named=None if late or mine is target else staged_as(server, parent, mine),
             )
         )
     return links

@@ -5,6 +5,7 @@ own.
 import sqlalchemy as sa
 
 from apply.fields import Lines
+from apply.known import made
 from apply.server import Server
 
 ANALYZE_AT = 1_000
@@ -12,13 +13,23 @@ ANALYZE_AT = 1_000
 
 class Session:
     """What lasts as long as a connection: which staging tables exist and about how full they
-    are.
+    are, and what keys were met.
     """
 
     def __init__(self, server: Server, connection: sa.Connection) -> None:
         self.server, self.connection = server, connection
         self._full: dict[str, int] = {}
         self._added, self._analyze_at = 0, ANALYZE_AT
+        self.known = made()
+        self._numbers: dict[str, int] = {}
+
+    def number(self, name: str) -> int:
+        """What `known` calls this table of the source."""
+        return self._numbers.setdefault(name, len(self._numbers))
+
+    def name(self, number: int) -> str:
+        """The table of this number."""
+        return list(self._numbers)[number]
 
     def ready(self, table: sa.Table) -> None:
         """Have the staging table, empty."""

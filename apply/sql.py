@@ -95,11 +95,7 @@ class Statements:
         return all(self._is_joined(link) for link in links)
 
     def _is_joined(self, link: Link) -> bool:
-        if not link.translated or link.parent is None or link.parent is self._plan.target:
-            return False
-        # MySQL compares a number with text as doubles: staged, the text becomes a number first.
-        kind = link.parent.c[link.parent_identity].type
-        return isinstance(kind, sa.String) or not self._server.is_mysql
+        return link.translated and link.named is not None
 
     def _update_known(self) -> sa.Update | None:
         """Update the whole rows that were not new to the source."""
@@ -123,7 +119,7 @@ class Statements:
         return _insert(self._plan.target).from_select(names, rows)
 
     def _told(self, number: int, names: Sequence[str]) -> sa.Select[Any]:
-        """Staged rows whose references all have a parent, with its key in them; takes :batch."""
+        """Staged rows whose references all have a parent, with its key in them."""
         s = self._plan.stage
         columns: dict[str, Any] = {n: s.c[n] for n in names}
         joined: sa.FromClause = s
@@ -132,12 +128,9 @@ class Statements:
             if link.late:
                 continue
             assert link.parent is not None, "see `resolves`"
-            i, parent = IDENTITY.alias(), link.parent.alias()
-            named = parent.c[link.parent_identity]
-            name = self._server.from_text(i.c.identity, named)
-            joined = joined.outerjoin(
-                i, self._is_key(i, link) & self._then(i, sa.bindparam("batch", type_=sa.BigInteger))
-            ).outerjoin(parent, self._server.exactly(named, name))
+            parent = link.parent.alias()
+            same = self._server.exactly(parent.c[link.parent_identity], s.c[link.identity])
+            joined = joined.outerjoin(parent, same)
             columns[link.column] = parent.c[link.parent_key].label(link.column)
             known.append(s.c[link.source_key].is_(None) | parent.c[link.parent_key].is_not(None))
         return (

@@ -19,21 +19,30 @@ def staged(transaction: Transaction, job: Job) -> fields.Lines:
     """The lines of the job's upserts; counts them in `job`. Raises Refused for a row without
     identity, or with a value that cannot be sent.
     """
-    sets = new_or_known(job)
-    lines = None if job.rows.partial else _in_one_call(job, sets)
-    if lines is None:
-        lines, sets = _by_columns(transaction, job, sets)
+    lines, sets = _lines(transaction, job)
+    if transaction.identities.recall():
+        # With what was just looked up.
+        lines, sets = _lines(transaction, job)
+        transaction.session.known.missed()
     job.new, job.whole, job.has_partial = sets.count(NEW), sets.count(0), max(sets) > 0
     return lines
 
 
-def _in_one_call(job: Job, sets: list[int]) -> fields.Lines | None:
+def _lines(transaction: Transaction, job: Job) -> tuple[fields.Lines, list[int]]:
+    sets = new_or_known(job)
+    lines = None if job.rows.partial else _in_one_call(transaction, job, sets)
+    return (lines, sets) if lines is not None else _by_columns(transaction, job, sets)
+
+
+def _in_one_call(transaction: Transaction, job: Job, sets: list[int]) -> fields.Lines | None:
     plan, rows, upserts = job.plan, job.rows, job.folded.upserts
     if plan.stager is None:
         return None
     ordinals = [rows.ordinals[i] for i in upserts]
+    known = transaction.identities.memory(job.batch)
+    tables = [transaction.session.number(link.parent_name) for link in plan.remembered]
     try:
-        data = plan.stager.lines(rows.values, upserts, ordinals, sets)
+        data = plan.stager.lines(rows.values, upserts, ordinals, sets, known, tables)
     except ValueError:
         return None
     return fields.Lines(plan.staged_names, data, len(upserts))
@@ -54,13 +63,27 @@ def _by_columns(
     for taken in plan.taken:
         values = [image.get(taken.name) for image in images]
         if taken.name in plan.translated:
-            columns.append(fields.text([None if v is None else str(v) for v in values]))
+            keys = [None if v is None else str(v) for v in values]
+            columns.append(fields.text(keys))
+            columns += _identities(transaction, job, taken.name, keys, ordinals)
             continue
         try:
             columns.append(taken.fields(values))
         except fields.Unsendable as error:
             raise transaction.unfit(job, taken.name, upserts[error.row]) from error
     return fields.lines(dict(zip(plan.staged_names, columns, strict=True))), sets
+
+
+def _identities(
+    transaction: Transaction, job: Job, name: str, keys: list[str | None], ordinals: list[int]
+) -> list[list[str]]:
+    link = job.plan.translated[name]
+    if link.named is None:
+        return []
+    known = transaction.identities.memory(job.batch)
+    number = transaction.session.number(link.parent_name)
+    found = [None] * len(keys) if known is None else known.find(number, keys, ordinals)
+    return [link.named(found)]
 
 
 def new_or_known(job: Job) -> list[int]:

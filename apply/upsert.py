@@ -222,6 +222,8 @@ class Upserts:
     def _is_told(self, job: Job, links: Sequence[Link]) -> bool:
         if job.has_partial or not job.plan.is_guarded or not job.sql.resolves:
             return False
+        if links and self._in.identities.memory(job.batch) is None:
+            return False
         return job.new > 0 or bool(links)
 
     def _write_as_told(self, job: Job, links: Sequence[Link]) -> bool:
@@ -229,15 +231,15 @@ class Upserts:
         target has it: its unique index on the identity says so (a replay). Whether that placed
         every row; if not, nothing of it stands.
         """
-        batch, written = {"batch": job.batch}, 0
+        written = 0
         savepoint = self._in.connection.begin_nested()
         try:
             update = job.sql.update_known() if job.whole else None
             if update is not None:
-                written = self._in.run(update, **batch)
+                written = self._in.run(update)
             known = written
             if job.new and (known == job.whole or not links):
-                written += self._in.run(job.sql.insert_new(), **batch)
+                written += self._in.run(job.sql.insert_new())
             if known < job.whole and not links:
                 written += self._in.run(job.sql.insert(), **ALL)
         except sa.exc.DBAPIError as error:

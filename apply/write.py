@@ -33,6 +33,7 @@ def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Swe
     writing = Writing(transaction, waiting, sweeps)
     sweeps.begin(batch.sweeps)
     if batch.seeds:
+        transaction.identities.distrust()
         # A child may stand before the seed of its parent: all facts first.
         for block in batch.blocks():
             writing.learn(block)
@@ -68,6 +69,9 @@ class Writing:
         """are_new: the rows' facts are not taken in yet, and conflicts not looked for."""
         self._in, self._waiting, self._sweeps = transaction, waiting, sweeps
         self._are_new = are_new
+        if not are_new:
+            # What later rows say of keys is known already.
+            transaction.identities.distrust()
         self._keyed: dict[str, Plan] = {}
         self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
         self._conflicts = Conflicts(transaction)
@@ -90,6 +94,7 @@ class Writing:
 
     def block(self, block: Sequence[Rows]) -> None:
         """Write one block."""
+        self._in.identities.settle()
         waves: list[dict[str, Rows]] = []
         for rows in block:
             stream = without_seeds(rows)[0] if self._in.batch.seeds else rows

@@ -90,7 +90,28 @@ class Stager:
         at: Sequence[int],
         ordinals: Sequence[int] | None,
         sets: Sequence[int],
+        known: Known | None = None,
+        tables: Sequence[int] = (),
     ) -> bytes: ...
+
+class Known:
+    """What keys meant lately: apply/known.py."""
+
+    def put(self, table: int, keys: Sequence[str], identities: Sequence[str]) -> None: ...
+    def fresh(
+        self,
+        table: int,
+        keys: Sequence[str],
+        identities: Sequence[str],
+        ordinals: Sequence[int],
+    ) -> None: ...
+    def settle(self) -> None: ...
+    def drop(self, table: int, keys: Sequence[str]) -> None: ...
+    def forget(self, table: int) -> None: ...
+    def find(
+        self, table: int, keys: Sequence[str | None], ordinals: Sequence[int]
+    ) -> list[str | None]: ...
+    def missed(self) -> dict[int, list[str]]: ...
 
 def stamps(
     values: list[bytes], epoch: int, run: int, longest: int

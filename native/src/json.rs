@@ -68,13 +68,18 @@ pub fn base64(out: &mut Vec<u8>, bytes: impl Iterator<Item = u8>) {
 /// A UUID's sixteen bytes.
 pub fn uuid(out: &mut Vec<u8>, bytes: &[u8; 16]) {
     out.push(b'"');
+    uuid_text(out, bytes);
+    out.push(b'"');
+}
+
+/// The same without quotes.
+pub fn uuid_text(out: &mut Vec<u8>, bytes: &[u8; 16]) {
     for (i, byte) in bytes.iter().enumerate() {
         if matches!(i, 4 | 6 | 8 | 10) {
             out.push(b'-');
         }
         out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
-    out.push(b'"');
 }
 
 pub fn integer(out: &mut Vec<u8>, number: impl itoa::Integer) {

@@ -8,6 +8,7 @@ mod copied;
 mod cursor;
 mod image;
 mod json;
+mod known;
 mod mysql_text;
 mod pgoutput;
 mod postgres_text;
@@ -26,6 +27,8 @@ mod headwater_native {
     #[pymodule_export]
     use super::copied::CopyEncoder;
     #[pymodule_export]
+    use super::known::Known;
+    #[pymodule_export]
     use super::pgoutput::TupleEncoder;
     #[pymodule_export]
     use super::results::ResultEncoder;
@@ -36,5 +39,5 @@ mod headwater_native {
 
     /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
     #[pymodule_export]
-    const INTERFACE: u32 = 5;
+    const INTERFACE: u32 = 6;
 }

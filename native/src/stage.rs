@@ -11,6 +11,7 @@ use pyo3::types::{PyBytes, PyList};
 use crate::cursor::{Res, LEFT};
 use crate::image::{after, member, token, unescape, Token};
 use crate::json;
+use crate::known::Known;
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
@@ -52,7 +53,12 @@ struct Column {
     name: Vec<u8>,
     form: Form,
     is_required: bool,
+    /// Of a source's key: the form of the identity that it meant, a second field.
+    identity: Option<Form>,
 }
+
+/// A key with the identity that it meant; what follows is the identity's form.
+const KNOWN: &str = "known key, ";
 
 /// Lines of one plan's staging table.
 #[pyclass(frozen)]
@@ -68,14 +74,21 @@ impl Stager {
         let one = |(name, form, is_required): (String, String, bool)| {
             let mut quoted = Vec::new();
             json::quote(&mut quoted, name.as_bytes())?;
-            Ok(Column { name: quoted, form: Form::named(&form)?, is_required })
+            let (form, identity) = match form.strip_prefix(KNOWN) {
+                Some(identity) => (Form::Key, Some(Form::named(identity)?)),
+                None => (Form::named(&form)?, None),
+            };
+            Ok(Column { name: quoted, form, is_required, identity })
         };
         let columns = columns.into_iter().map(one).collect::<Res<_>>();
         Ok(Stager { columns: columns.map_err(PyValueError::new_err)? })
     }
 
     /// A line for the after-image of each of these values: ordinal, set, then the columns; or
-    /// without ordinals, the columns alone.
+    /// without ordinals, the columns alone. known: what keys meant; tables: whose keys each column
+    /// of a known key holds.
+    #[pyo3(signature = (values, at, ordinals, sets, known=None, tables=Vec::new()))]
+    #[allow(clippy::too_many_arguments)]
     fn lines<'py>(
         &self,
         py: Python<'py>,
@@ -83,22 +96,28 @@ impl Stager {
         at: Vec<usize>,
         ordinals: Option<Vec<i64>>,
         sets: Vec<i64>,
+        known: Option<&Bound<'py, Known>>,
+        tables: Vec<u32>,
     ) -> PyResult<Bound<'py, PyBytes>> {
+        let mut known = known.map(|known| known.borrow_mut());
         let mut out = Vec::with_capacity(at.len() * 128);
         let mut row = Row::default();
         for (nth, (at, set)) in at.into_iter().zip(sets).enumerate() {
             let value = values.get_item(at)?;
             let value = value.cast::<PyBytes>()?.as_bytes();
+            let mut ordinal = 0;
             if let Some(ordinals) = &ordinals {
-                let Some(ordinal) = ordinals.get(nth) else {
+                let Some(given) = ordinals.get(nth) else {
                     return Err(PyValueError::new_err("a row without an ordinal"));
                 };
-                json::integer(&mut out, *ordinal);
+                ordinal = *given;
+                json::integer(&mut out, ordinal);
                 out.push(b'\t');
                 json::integer(&mut out, set);
                 out.push(b'\t');
             }
-            self.line(&mut out, value, &mut row).map_err(PyValueError::new_err)?;
+            let keys = Keys { known: known.as_deref_mut(), tables: &tables, ordinal };
+            self.line(&mut out, value, &mut row, keys).map_err(PyValueError::new_err)?;
         }
         Ok(PyBytes::new(py, &out))
     }
@@ -110,10 +129,63 @@ struct Row {
     /// Where a member of the image stood among the columns in the row before.
     places: Vec<usize>,
     text: Vec<u8>,
+    identity: Vec<u8>,
+}
+
+/// What the keys of one row meant.
+struct Keys<'a> {
+    known: Option<&'a mut Known>,
+    tables: &'a [u32],
+    ordinal: i64,
+}
+
+impl Keys<'_> {
+    /// The identity as a field of this form, NULL where it is not known.
+    fn identity(
+        &mut self,
+        out: &mut Vec<u8>,
+        nth: usize,
+        form: Form,
+        token: Token,
+        row: &mut Row,
+    ) -> Res<()> {
+        out.push(b'\t');
+        let key = match token {
+            Token::Bare(bare) => bare,
+            Token::String { raw, is_escaped: false } => raw,
+            Token::String { raw, .. } => {
+                unescape(&mut row.text, raw)?;
+                &row.text
+            }
+            Token::Null => return null(out),
+        };
+        let Some(known) = self.known.as_deref_mut() else { return null(out) };
+        let table = *self.tables.get(nth).ok_or("a key without a table")?;
+        row.identity.clear();
+        if !known.look(table, key, self.ordinal, &mut row.identity) {
+            return null(out);
+        }
+        let text = row.identity.as_slice();
+        match form {
+            Form::Text => escape(out, text),
+            Form::Plain { .. } => out.extend_from_slice(text),
+            Form::Hexadecimal(prefix) => {
+                out.extend_from_slice(prefix);
+                hexadecimal(out, text)?;
+            }
+            _ => return Err(LEFT),
+        }
+        Ok(())
+    }
+}
+
+fn null(out: &mut Vec<u8>) -> Res<()> {
+    out.extend_from_slice(b"\\N");
+    Ok(())
 }
 
 impl Stager {
-    fn line(&self, out: &mut Vec<u8>, value: &[u8], row: &mut Row) -> Res<()> {
+    fn line(&self, out: &mut Vec<u8>, value: &[u8], row: &mut Row, mut keys: Keys) -> Res<()> {
         std::str::from_utf8(value).map_err(|_| LEFT)?;
         let mut found = vec![Token::Null; self.columns.len()];
         let mut cursor = after(value)?;
@@ -125,6 +197,7 @@ impl Stager {
             }
             nth += 1;
         }
+        let mut keyed = 0;
         for (place, (column, token)) in self.columns.iter().zip(found).enumerate() {
             if place > 0 {
                 out.push(b'\t');
@@ -136,6 +209,10 @@ impl Stager {
                 out.extend_from_slice(b"\\N");
             } else {
                 field(out, column.form, token, &mut row.text)?;
+            }
+            if let Some(form) = column.identity {
+                keys.identity(out, keyed, form, token, row)?;
+                keyed += 1;
             }
         }
         out.push(b'\n');

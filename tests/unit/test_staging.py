@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from apply import fields
 from apply.fold import fold
+from apply.known import Known, KnownHere
 from apply.plan import Link, Plan, Taken
 from apply.staging import staged
 from apply.transaction import Job
@@ -21,6 +22,7 @@ from schemas.change import Rows
 from schemas.codec import Envelope
 from schemas.errors import Poison
 from schemas.kinds import Kind
+from schemas.native import load
 from schemas.table import Column, Table
 
 LETTERS = 'aZ09 "\\/\n\t\r\0\b\f\x1f\x7fäß€😀\u2028,:{}[]Ñ'
@@ -75,7 +77,22 @@ MAKERS: dict[str, Callable[[Random], Any]] = {
 
 
 class Judge:
-    """As much of a transaction as staging needs for its errors."""
+    """As much of a transaction as staging needs: for errors, and for what keys meant.
+
+    known: its keys are looked up nowhere else, as `recall` would.
+    """
+
+    def __init__(self, known: Known | None = None) -> None:
+        self.identities, self.session, self._known = self, self, known
+
+    def memory(self, batch: int) -> Known | None:
+        return self._known
+
+    def number(self, name: str) -> int:
+        return 3
+
+    def recall(self) -> bool:
+        return False
 
     def at(self, ordinal: int, batch: int) -> str:
         return f"(batch {batch}, ordinal {ordinal})"
@@ -84,7 +101,9 @@ class Judge:
         return Poison(f"{column} {job.rows.ordinals[index]}", hint="hint")
 
 
-def _plan(names: dict[str, fields.Fields], linked: str | None = None) -> Plan:
+def _plan(
+    names: dict[str, fields.Fields], linked: str | None = None, named: fields.Fields | None = None
+) -> Plan:
     kind = Kind(name="text")
     table = Table(
         family="mysql",
@@ -103,6 +122,7 @@ def _plan(names: dict[str, fields.Fields], linked: str | None = None) -> Plan:
         translated=True,
         late=False,
         nullable=True,
+        named=named,
     )
     return Plan(
         number=0,
@@ -142,13 +162,18 @@ def _job(plan: Plan, images: list[dict[str, Any]], *, blanks: bool = False) -> J
     return Job(plan=plan, sql=None, rows=rows, folded=folded, deletes=[], batch=1)  # type: ignore[arg-type]
 
 
-def _both(plan: Plan, job: Job) -> tuple[Any, Any]:
-    """What the fast way gives, and what Python alone gives: lines or an error's text."""
+def _both(plan: Plan, job: Job, known: Sequence[Known | None] = (None, None)) -> tuple[Any, Any]:
+    """What the fast way gives, and what Python alone gives: lines and missed keys, or an error's
+    text.
+    """
     results = []
-    for stager in (plan.stager, None):
+    for stager, one in zip((plan.stager, None), known, strict=True):
         plan.__dict__["stager"] = stager
         try:
-            results.append((staged(Judge(), job), job.new, job.whole))  # type: ignore[arg-type]
+            lines = staged(Judge(one), job)  # type: ignore[arg-type]
+            missed = one.missed() if one is not None else {}
+            found = {number: sorted(keys) for number, keys in missed.items()}
+            results.append((lines, job.new, job.whole, found))
         except Poison as error:
             results.append(str(error))  # type: ignore[arg-type]
     return results[0], results[1]
@@ -179,6 +204,63 @@ def test_the_compiled_maker_and_python_give_the_same_lines() -> None:
         for at in range(0, 250, 5):
             fast, slow = _both(plan, _job(plan, images[at : at + 5], blanks=random.random() < 0.1))
             assert fast == slow
+
+
+def test_the_compiled_maker_and_python_stage_the_same_identities() -> None:
+    """Keys of every form; what they meant, from which ordinal on, and what was missed."""
+    native, random = load(), Random(os.environ["HEADWATER_SEED"])
+    if native is None:
+        return
+    keys = [0, 7, 10**15, 2**63, -4, "10", "a", "é\t\\", '"', "010", None]
+    named = {
+        fields.plain: ["12", "6a1f0000-0000-4000-8000-00000000abcd", "6A1F"],
+        fields.text: ["é\t\\", "6a1f0000-0000-4000-8000-00000000abcd", "x\ny"],
+        fields.hexadecimal: ["AAH/"],
+        fields.hexadecimal_with_prefix: ["AAE="],
+    }
+    for _ in range(100):
+        form = random.choice(list(named))
+        plan = _plan({"k": fields.text, "parent": fields.plain}, linked="parent", named=form)
+        known: list[Known] = [native.Known(), KnownHere()]
+        for _ in range(random.randrange(12)):
+            of = [str(key) for key in keys if key is not None and random.random() < 0.4]
+            identities = [random.choice(named[form]) for _ in of]
+            at = [random.randrange(60) for _ in of]
+            call = random.choice(("put", "fresh", "drop", "settle", "forget", "other"))
+            for one in known:
+                if call == "put":
+                    one.put(3, of, identities)
+                elif call == "fresh":
+                    one.fresh(3, of, identities, at)
+                elif call == "drop":
+                    one.drop(3, of)
+                elif call == "settle":
+                    one.settle()
+                elif call == "forget":
+                    one.forget(3)
+                else:
+                    one.put(4, of, ["other"] * len(of))
+        images = [{"k": str(n), "parent": random.choice(keys)} for n in range(9)]
+        fast, slow = _both(plan, _job(plan, images), known)
+        assert fast == slow
+        assert [one.missed() for one in known] == [{}, {}]
+
+
+def _memories() -> list[tuple[Known, int]]:
+    """Each with a number of keys, of which it holds the newest half at least."""
+    native = load()
+    return [(KnownHere(entries=10), 20), *([(native.Known(), 1_835_008)] if native else [])]
+
+
+def test_a_bounded_memory_forgets_the_oldest_keys_and_nothing_else() -> None:
+    for known, size in _memories():
+        for number in range(0, 2 * size, size // 4):
+            part = [str(n) for n in range(number, number + size // 4)]
+            known.put(0, part, [f"{int(n):08x}-0000-4000-8000-000000000000" for n in part])
+        held = [2 * size - 1, 2 * size - size // 2]
+        found = known.find(0, [*map(str, held), "0"], [0, 0, 0])
+        assert found == [*(f"{n:08x}-0000-4000-8000-000000000000" for n in held), None]
+        assert known.missed() == {0: ["0"]}
 
 
 ORDINARY: list[tuple[fields.Fields, Any, str]] = [
