@@ -63,6 +63,8 @@ def own_key(table: Table, placement: Placement) -> str | None:
     (name,) = table.primary_key
     if table.identity == table.primary_key or any(f.column == name for f in table.foreign_keys):
         return None
+    if any(name in f.columns for f in table.composite_keys):
+        return None
     return name
 
 

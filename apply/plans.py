@@ -21,7 +21,7 @@ from apply.placement import (
     wanted,
 )
 from apply.plan import Link, Plan, Reference, Taken
-from apply.references import translated_keys, untranslatable
+from apply.references import followed, translated_keys, untranslatable
 from apply.server import Server
 from apply.target import Placement
 from apply.view import view_of
@@ -290,11 +290,12 @@ def _links(
     translated = translated_keys(table, known, placement)
     constrained = catalog.constrained(catalog.place(table.full_name))
     links = []
-    for key in table.foreign_keys:
+    for key in followed(table, known, placement):
         parent = known.get(key.parent)
         mine = catalog.table(catalog.place(key.parent)) if parent is not None else None
         if key.column not in names or parent is None or mine is None:
             continue
+        is_translated = key == translated.get(key.column)
         follows = order[key.parent] >= order[table.full_name]
         nullable = bool(target.c[key.column].nullable)
         is_bound = key.column in translated or key.column in constrained
@@ -306,7 +307,7 @@ def _links(
                 parent=mine,
                 parent_key=key.parent_column,
                 parent_identity=parent.identity[0],
-                translated=key.column in translated,
+                translated=is_translated,
                 late=late,
                 nullable=nullable,
                 waits=nullable and waits_for_parent(table, key.column, placement),

@@ -6,6 +6,7 @@ to it or is refused: copied, it would point at somebody else's row.
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from apply.placement import own_key, wanted
 from apply.target import Placement
@@ -17,12 +18,54 @@ Known = Mapping[str, Table]
 
 
 def translated_keys(table: Table, known: Known, placement: Placement) -> dict[str, ForeignKey]:
-    """The foreign keys whose column takes the parent's local key, by column."""
-    return {
-        key.column: key
-        for key in table.foreign_keys
-        if key.parent in known and own_key(known[key.parent], placement) == key.parent_column
-    }
+    """The columns that take a local key, each as a reference to the table whose key it is.
+
+    That is the parent, or where the parent's column is such a reference itself (a key shared with
+    its parent, a unique `user_id`), whoever that leads to. A composite key may be what leads there.
+    """
+    found = {}
+    for key in _by_column(table):
+        if (root := _root(key.parent, key.parent_column, known, placement)) is not None:
+            parent, parent_column = root
+            found[key.column] = replace(key, parent=parent, parent_column=parent_column)
+    return found
+
+
+def followed(table: Table, known: Known, placement: Placement) -> list[ForeignKey]:
+    """The references whose parents must be there before a row: those that are translated first."""
+    translated = list(translated_keys(table, known, placement).values())
+    places = {(key.column, key.parent, key.parent_column) for key in translated}
+    others = (k for k in table.foreign_keys if (k.column, k.parent, k.parent_column) not in places)
+    return [*translated, *others]
+
+
+def _by_column(table: Table) -> Iterator[ForeignKey]:
+    """Foreign keys as references of one column; what a single-column key says of it comes last."""
+    for whole in table.composite_keys:
+        for column, parent_column in zip(whole.columns, whole.parent_columns, strict=True):
+            yield ForeignKey(column=column, parent=whole.parent, parent_column=parent_column)
+    yield from table.foreign_keys
+
+
+def _root(
+    parent: str,
+    column: str,
+    known: Known,
+    placement: Placement,
+    above: frozenset[tuple[str, str]] = frozenset(),
+) -> tuple[str, str] | None:
+    """The table and primary key whose local values the parent's column holds; None: none's."""
+    if parent not in known or (parent, column) in above:
+        return None
+    if own_key(known[parent], placement) == column:
+        return parent, column
+    for key in _by_column(known[parent]):
+        if key.column == column:
+            above |= {(parent, column)}
+            root = _root(key.parent, key.parent_column, known, placement, above)
+            if root is not None:
+                return root
+    return None
 
 
 def untranslatable(table: Table, known: Known, placement: Placement) -> list[Finding]:
@@ -45,7 +88,6 @@ def untranslatable(table: Table, known: Known, placement: Placement) -> list[Fin
 
 def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
     names = {c.name for c in wanted(table, placement)}
-    translated = translated_keys(table, known, placement)
     singles = [((f.column,), f.parent, (f.parent_column,)) for f in table.foreign_keys]
     composites = [(f.columns, f.parent, f.parent_columns) for f in table.composite_keys]
     for columns, parent_name, parent_columns in singles + composites:
@@ -87,13 +129,6 @@ def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Fi
                     "another way and cannot be translated",
                     fix=f'give both the same type at the source, set primary_keys = "copy", or '
                     f"{exclude}",
-                )
-            elif len(columns) == 1 and column in translated and to != _parent(translated[column]):
-                yield Finding(
-                    where=where,
-                    problem=f"references both {to} and {_parent(translated[column])}: it can be "
-                    "translated to one of them only",
-                    fix=f'set primary_keys = "copy", or {exclude}',
                 )
 
 
