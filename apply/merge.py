@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from apply.exempt import ours
 from apply.fold import fold
-from apply.identity import facts
+from apply.intervals import facts
 from apply.own import WAITING
 from apply.plan import HOLD, ORDINAL, SET, Plan
 from apply.server import Cause, Server

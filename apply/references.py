@@ -27,6 +27,8 @@ def translated_keys(table: Table, known: Known, placement: Placement) -> dict[st
     for key in _by_column(table):
         if (root := _root(key.parent, key.parent_column, known, placement)) is not None:
             parent, parent_column = root
+            if (parent, parent_column) != (key.parent, key.parent_column):
+                key = replace(key, on_delete="NO ACTION")  # that is the nearer parent's
             found[key.column] = replace(key, parent=parent, parent_column=parent_column)
     return found
 

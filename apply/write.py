@@ -13,7 +13,7 @@ import orjson
 from apply.conflicts import Conflicts
 from apply.delete import Deletes
 from apply.fold import fold
-from apply.identity import facts
+from apply.intervals import facts
 from apply.plan import Link, Plan
 from apply.queue import as_rows
 from apply.refused import Refusal, Refused

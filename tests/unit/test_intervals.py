@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from apply.identity import Fact, Interval, intervals
+from apply.intervals import Fact, Interval, intervals
 
 
 def run(
