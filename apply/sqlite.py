@@ -13,6 +13,7 @@ import sqlite3
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -90,6 +91,13 @@ class SqliteTarget(DatabaseTarget):
             with self._connected() as connection:
                 self._file.run(connection, "PRAGMA journal_mode = WAL")
         return super().prepare(tables, dry_run=dry_run)
+
+    def drop(self, *, dry_run: bool = False) -> list[str]:
+        """As every target's; and the file by which appliers hold it goes too."""
+        statements = super().drop(dry_run=dry_run)
+        if not dry_run:
+            self._file.held_by(self._source).unlink(missing_ok=True)
+        return statements
 
     def close(self) -> None:
         super().close()
@@ -231,7 +239,7 @@ class SqliteServer:
     def hold(self, connection: sa.Connection, source: str) -> bool:
         # A file of its own: SQLite's locks are of the process, and end with any descriptor of it.
         if self._held is None:
-            path = f"{self.engine.url.database}-{source}-applies"
+            path = self.held_by(source)
             self._held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -239,6 +247,10 @@ class SqliteServer:
             self.let_go()
             return False
         return True
+
+    def held_by(self, source: str) -> Path:
+        """The file that whoever applies the source's changes has locked."""
+        return Path(f"{self.engine.url.database}-{source}-applies")
 
     def let_go(self) -> None:
         """Give back what `hold` took. The file stays: one that is unlinked could be held twice."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import make_url
 
 from schemas.errors import Operator, TargetPaused
 from tests.conformance.targets import Place, Stream, c, column, deliver, held, place, table
@@ -68,3 +70,15 @@ def test_who_applies_holds_the_target_until_it_closes_it(place: Place) -> None:
         assert another.hold()
     first.close()
     assert place.target().hold()
+
+
+def test_what_a_target_was_held_by_is_dropped_with_it(place: Place) -> None:
+    target = place.target()
+    target.prepare([])
+    assert target.hold()
+    target.drop()
+    target.close()
+    assert place.tables() == set()
+    if place.is_sqlite:
+        file = Path(str(make_url(place.database.url).database))
+        assert [p.name for p in file.parent.glob(f"{file.name}*") if "applies" in p.name] == []
