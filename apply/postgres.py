@@ -20,6 +20,7 @@ from apply.fields import Fields, Lines
 from apply.server import DIRECT, LATE_UNIQUES, Cause, Unstorable
 from apply.target import Placement
 from schemas import postgres_checksum, postgres_text
+from schemas.codec import quote
 from schemas.kinds import Kind
 from schemas.table import Column
 
@@ -224,9 +225,7 @@ class PostgresServer:
             column = sa.func.timezone("UTC", column) if is_clock else column
             printed.append(sa.cast(column, sa.Text))
         text = statement.with_only_columns(*printed, maintain_column_froms=True)
-        make = [
-            _of_text(postgres_text.fragment(k, blank_padded=_is_padded(c))) for k, _, c in columns
-        ]
+        make = [_of_text(kind, column) for kind, _, column in columns]
         if connection is not None:
             yield from read_back.fragments(connection.execute(text).partitions(limit), make)
             return
@@ -250,7 +249,19 @@ class PostgresServer:
         return str(column.compile(dialect=self.engine.dialect)).replace("%%", "%")
 
 
-def _of_text(make: Callable[[bytes], str]) -> Callable[[str], str]:
+_AS_TEXT: dict[str, Callable[[str], str]] = {
+    "int": str,
+    **dict.fromkeys(("text", "json", "enum"), quote),
+    **dict.fromkeys(("decimal", "date", "time", "uuid"), '"{}"'.format),
+}
+"""Fragments of what arrives as text, where no bytes have to be made for them."""
+
+
+def _of_text(kind: Kind, column: Any) -> Callable[[str], str]:
+    padded = _is_padded(column)
+    if kind.name in _AS_TEXT and not padded:
+        return _AS_TEXT[kind.name]
+    make = postgres_text.fragment(kind, blank_padded=padded)
     return lambda text: make(text.encode())
 
 

@@ -141,10 +141,14 @@ def fragments(
     blocks: Iterable[Sequence[Sequence[Any]]], make: Sequence[Callable[[Any], str]]
 ) -> Iterator[list[list[str | None]]]:
     """Blocks of a driver's rows as wire fragments; None stays None."""
-    for block in blocks:
-        yield [
-            [None if v is None else f(v) for f, v in zip(make, row, strict=True)] for row in block
+    for block in filter(None, blocks):
+        columns = [
+            [None if v is None else f(v) for v in column]
+            if None in column
+            else list(map(f, column))
+            for f, column in zip(make, zip(*block, strict=True), strict=True)
         ]
+        yield list(map(list, zip(*columns, strict=True)))
 
 
 def _columns(block: Sequence[Sequence[str | None]], links: Mapping[int, Link]) -> Iterator[Any]:

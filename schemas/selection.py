@@ -38,6 +38,11 @@ class Selection:
         name = f"{schema}.{table}.{column}"
         return not any(fnmatchcase(name, p) for p in self.exclude_columns)
 
+    def identity_wanted(self, full_name: str) -> str:
+        """What is configured to identify the table's rows: "primary_key", or a column's name."""
+        found = (v for p, v in self.identity.items() if fnmatchcase(full_name, p))
+        return next(found, "sync_id")
+
     def identity_of(
         self, schema: str, table: str, columns: Sequence[str], primary_key: Sequence[str]
     ) -> tuple[str, ...]:
@@ -45,7 +50,7 @@ class Selection:
         what was asked.
         """
         name = f"{schema}.{table}"
-        wanted = next((v for p, v in self.identity.items() if fnmatchcase(name, p)), "sync_id")
+        wanted = self.identity_wanted(name)
         if wanted == "primary_key":
             if primary_key:
                 return tuple(primary_key)

@@ -1,0 +1,200 @@
+"""Twins: a table that both databases have, and by which keys their rows are matched.
+
+What is decided here is decided once, before any row is read; nothing here talks to a server.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import sqlalchemy as sa
+
+from apply.placement import own_key, wanted
+from apply.target import Placement
+from ops.enrol.rules import Step
+from schemas.errors import Misconfigured, SchemaConflict
+from schemas.selection import Selection
+from schemas.table import Table, parents_first
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What the configuration says of one table: key lists, tried in order, and each column's
+    steps.
+    """
+
+    keys: Sequence[Sequence[str]]
+    steps: Mapping[str, Sequence[Step]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One natural key: columns compared as texts, and references compared by their parents'
+    matches.
+    """
+
+    plain: tuple[str, ...]
+    parents: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The rule as people read it."""
+        return " + ".join((*self.parents, *self.plain))
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """A reference to another twin's own key: by number, and which of its columns."""
+
+    number: int
+    column: str
+
+
+@dataclass(kw_only=True)
+class Twin:
+    """One table on both sides; target: None where it is not there yet.
+
+    number: parents have smaller ones, cycles aside. linked: columns whose texts are kept, because
+    they refer to a parent or a child refers to them. compared: columns whose differences count.
+    """
+
+    number: int
+    table: Table
+    sync: str
+    source: sa.Table
+    target: sa.Table | None
+    rules: Sequence[Rule] = ()
+    steps: Mapping[str, Sequence[Step]] = field(default_factory=dict)
+    parents: Mapping[str, Parent] = field(default_factory=dict)
+    linked: Sequence[str] = ()
+    compared: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The source's full name for it."""
+        return self.table.full_name
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column that is read beside keys and ids, each once."""
+        keys = [c for rule in self.rules for c in rule.plain]
+        return list(dict.fromkeys([*keys, *self.linked, *self.compared]))
+
+    def side(self, role: str) -> sa.Table:
+        """The table in the "source" or in the "target"."""
+        found = self.source if role == "source" else self.target
+        assert found is not None, "asked only of tables that are there"
+        return found
+
+
+def enrolled(tables: Sequence[Table], selection: Selection) -> dict[str, str]:
+    """By full name, parents first, the tables whose rows have an id and its column's name; those
+    that are identified by their primary key are not among them.
+    """
+    wanted_of = {t.full_name: selection.identity_wanted(t.full_name) for t in parents_first(tables)}
+    return {name: sync for name, sync in wanted_of.items() if sync != "primary_key"}
+
+
+def twins(
+    tables: Sequence[Table],
+    selection: Selection,
+    placement: Placement,
+    matches: Mapping[str, Match],
+    sources: Mapping[str, sa.Table],
+    targets: Mapping[str, sa.Table | None],
+) -> list[Twin]:
+    """Every table that is to be enrolled, parents first; sources, targets: reflected, by full name.
+
+    Raises Misconfigured for rules that name what is not there, SchemaConflict for tables whose rows
+    cannot be named or whose key holds a parent that is matched later.
+    """
+    ids = enrolled(tables, selection)
+    named = {n: replace(t, identity=(ids[n],)) if n in ids else t
+             for n, t in ((t.full_name, t) for t in tables)}  # fmt: skip
+    for name in matches:
+        if name not in ids:
+            raise Misconfigured(
+                f"found match.{name} for a table that is not enrolled",
+                hint=f"tables that have ids: {', '.join(ids) or 'none'}",
+            )
+    made: list[Twin] = []
+    numbers = {name: number for number, name in enumerate(ids)}
+    for name, sync in ids.items():
+        table, target = named[name], targets[name]
+        parents = _parents(table, numbers, named, placement, target)
+        twin = Twin(
+            number=numbers[name],
+            table=table,
+            sync=sync,
+            source=sources[name],
+            target=target,
+            parents=parents,
+        )
+        for role in ("source", "target") if target is not None else ("source",):
+            if not twin.side(role).primary_key.columns:
+                raise SchemaConflict(
+                    f"found no primary key on {name} in the {role}, so its rows cannot be named",
+                    hint=f"give it one, or exclude {name} from the capture",
+                )
+        if target is not None:
+            match = matches.get(name)
+            own = own_key(table, placement)
+            twin.rules = [_rule(twin, key, own, numbers) for key in match.keys] if match else []
+            twin.steps = match.steps if match else {}
+            twin.compared = [
+                c.name
+                for c in wanted(table, placement)
+                if c.name in target.c and c.name not in (sync, own, *parents)
+            ]
+        made.append(twin)
+    for twin in made:
+        asked = [p.column for other in made for p in other.parents.values() if
+                 p.number == twin.number]  # fmt: skip
+        twin.linked = list(dict.fromkeys([*twin.parents, *asked]))
+    return made
+
+
+def _parents(
+    table: Table,
+    numbers: Mapping[str, int],
+    named: Mapping[str, Table],
+    placement: Placement,
+    target: sa.Table | None,
+) -> dict[str, Parent]:
+    """References by which a row means another one here than there: to a parent's own key."""
+    found = {}
+    for key in table.foreign_keys:
+        parent = named.get(key.parent)
+        if parent is None or key.parent not in numbers or target is None:
+            continue
+        if key.column in target.c and key.parent_column == own_key(parent, placement):
+            found[key.column] = Parent(numbers[key.parent], key.parent_column)
+    return found
+
+
+def _rule(twin: Twin, key: Sequence[str], own: str | None, numbers: Mapping[str, int]) -> Rule:
+    names = {number: name for name, number in numbers.items()}
+    assert twin.target is not None
+    for column in key:
+        if column not in twin.table.by_name or column not in twin.target.c:
+            raise Misconfigured(
+                f"found no column {column} of {twin.name} on both sides, which a match key names",
+                hint=f"columns of the source: {', '.join(twin.table.by_name)}",
+            )
+        if column in (twin.sync, own):
+            raise Misconfigured(
+                f"found {column} in a match key of {twin.name}, whose values differ from database "
+                "to database",
+                hint="name columns that mean the same on both sides: headwater enrol matches by "
+                "those",
+            )
+        parent = twin.parents.get(column)
+        if parent is not None and parent.number >= twin.number:
+            raise SchemaConflict(
+                f"found {twin.name}.{column} in a match key, whose parent {names[parent.number]} "
+                "is matched no earlier",
+                hint="leave the column out of the key: its table refers to itself, or in a circle",
+            )
+    return Rule(
+        plain=tuple(c for c in key if c not in twin.parents),
+        parents=tuple(c for c in key if c in twin.parents),
+    )
