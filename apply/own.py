@@ -189,6 +189,22 @@ PAUSED = sa.Table(
 )
 """Whose changes are not applied for now, since when and why (apply/pause.py)."""
 
+ENROLLED = sa.Table(
+    "headwater_enrolled",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("identity", name_type(64), primary_key=True),
+    sa.Column("enrolled_at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("local_key", text_type(), nullable=False),
+    sa.Column("source_key", text_type(), nullable=False),
+    sa.Column("rule", text_type(), nullable=False),
+    sa.Column("undone_at", sa.BigInteger),
+)
+"""Which row of the target was given which id of the source's, by which rule and when; never
+deleted: what was undone keeps its line. Keys are primary keys as JSON.
+"""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

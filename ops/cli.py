@@ -15,6 +15,7 @@ import typer
 from ops import (
     commands_child,
     commands_conflicts,
+    commands_enrol,
     commands_flow,
     commands_import,
     commands_look,
@@ -49,6 +50,7 @@ for command in (
     commands_import.import_check,
     commands_import.catch_up,
     commands_snapshot.snapshot,
+    commands_enrol.enrol,
     commands_rebuild.rebuild,
     commands_look.verify,
     commands_look.status,

@@ -24,12 +24,11 @@ from apply.target import MissingParent, Placement
 from capture.pace import Pace
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
+from ops.config_match import MatchConfig, Texts
 from ops.database_urls import TARGET_FAMILIES, Place, family_of, place_of
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
-Texts = Annotated[tuple[str, ...], Field(strict=False)]
-"""TOML has arrays, which strict models would not take for tuples."""
 
 MIB = 1 << 20
 _POLLING = {"version", "tombstone", "poll_seconds", "poll_window"}
@@ -240,6 +239,11 @@ class TargetConfig(_Model):
         default="local",
         description='"local": new rows get this database\'s own keys and foreign keys are '
         'translated; "copy": the source\'s keys are kept',
+    )
+    match: Mapping[str, MatchConfig] = Field(
+        default_factory=dict,
+        description="source `schema.table` = by what headwater enrol matches its rows with those "
+        "that are here already",
     )
     create: bool = Field(default=True, description="make missing tables; false: they must be there")
     parked_limit: NonNegativeInt = Field(

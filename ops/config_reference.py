@@ -8,6 +8,7 @@ from pydantic.fields import FieldInfo
 from ops.config import LogConfig, SourceConfig, TargetConfig
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
+from ops.config_match import MatchConfig
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("log", LogConfig),
@@ -15,6 +16,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("targets.NAME", TargetConfig),
     ("targets.NAME.conflicts.PATTERN", ConflictConfig),
     ('targets.NAME.exceptions."TABLE"', ExceptionsConfig),
+    ('targets.NAME.match."schema.table"', MatchConfig),
 )
 
 EXAMPLE = """\
@@ -55,6 +57,10 @@ shop = "public"
 
 [targets.branch.tables]    # single tables; wins over schemas
 "shop.order" = "public.orders"
+
+[targets.branch.match."shop.users"]    # for headwater enrol: rows that are there already
+keys = [["email"], ["name", "birth_date"]]
+normalise = { email = ["trim", "lower"], name = ["spaces", "lower", "nfc"] }
 """
 
 

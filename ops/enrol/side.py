@@ -16,8 +16,8 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from apply.catalog import Catalog
 from apply.fit import family_of
-from apply.plans import Catalog
 from apply.read_back import read_kind
 from apply.server import Cause, Server
 from apply.target import Placement

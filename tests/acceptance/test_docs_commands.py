@@ -16,6 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -276,3 +277,39 @@ def test_a_source_that_is_polled(
     said = reader.types(*blocks("polling.md", heading, "sh"))
     assert "0 differences" in said
     assert branch.query("select name from users") == [("Ada",)]
+
+
+def test_two_databases_that_already_exist(
+    postgres: Server, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    reader = Reader(tmp_path)
+    shop, branch = new_database(postgres), new_database(postgres)
+    page = partial(blocks, "enrolling.md", "An example")
+    for database, sql in zip((shop, branch), page("sql"), strict=True):
+        database.execute(sql)
+    (toml,) = page("toml")
+    reader.configures(toml, [shop.url, branch.url])
+    look, rest = page("sh")
+    assert "nothing was written" in reader.types(look)
+    (shown,) = page("text")
+    for line in shown.splitlines()[1:]:
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert f"| {' | '.join(cells)} |" in (tmp_path / "report.md").read_text()
+    assert "0 differences" in reader.types(rest)
+    old = "case when {0} < 100 then {0} end"
+    users = f"select {old.format('id')}, email, name, sync_id is null from users order by id"
+    assert branch.query(users) == [
+        (11, "ann@example.org", "Ann", False),
+        (12, "cy@example.org", "Cy", False),
+        (13, "cy@example.org", "Cyril", True),
+        (14, None, "Jos\u00e9", False),
+        (15, "zoe@example.org", "Zoe", True),
+        (None, "bob@example.org", "Bob", False),
+    ]
+    orders = (
+        f"select {old.format('o.id')}, u.name, o.sync_id is null from orders o join users u"
+        " on u.id = user_id order by o.id"
+    )
+    assert branch.query(orders) == [
+        (21, "Jos\u00e9", False), (22, "Ann", False), (23, "Zoe", True), (None, "Bob", False)
+    ]  # fmt: skip
