@@ -77,6 +77,7 @@ def _refuse_unknown(tree: Any) -> None:
 
 
 _ARGUMENTS = {"this", "expression", "expressions", "low", "high", "is_string", "quoted"} | {
+    "negate",  # of like: newer versions have NOT LIKE so, older ones a NOT around it
     # What sqlglot notes of the dialect that it reads.
     "safe",
     "coalesce",
@@ -261,10 +262,11 @@ def _like(node: Any, kinds: Mapping[str, Kind]) -> Expression:
     value, pattern = _texts(kinds, node.this, node.expression)
     if not isinstance(pattern, _Literal):
         raise Unfit("holds like with something else than a 'text'")
-    matches = like(str(pattern.value))
+    matches, wanted = like(str(pattern.value)), not node.args.get("negate")
 
     def of(columns: Columns, rows: int) -> Values:
-        return [None if v is None else matches(v) is not None for v in value.of(columns, rows)]
+        values = value.of(columns, rows)
+        return [None if v is None else (matches(v) is not None) is wanted for v in values]
 
     return _flags(of, value)
 

@@ -1,0 +1,125 @@
+"""An authority and three children that existed before anybody thought of syncing them: enrolled,
+brought up, and equal through their exceptions while the authority is written to.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pytest
+import tomlkit
+
+from ops.compose import opened_log
+from tests.acceptance.family import MATCH, TABLES, Writer, fill, make, own_rows
+from tests.acceptance.test_operator_errors import NewDatabase, a_name
+from tests.faults.pipeline import Pipeline, Worker, pipeline, schema_of, scheme, until, user_url
+from tests.services.database import Database
+
+KINDS = ("postgres", "mysql", "mariadb")
+SECONDS = 8.0
+
+
+@contextmanager
+def family(
+    request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path: Path, kind: str
+) -> Iterator[Pipeline]:
+    """The authority of that kind, and a child of each kind, filled; nothing is enrolled yet."""
+    rng = random.Random(7)
+    source = new_database(request.getfixturevalue(kind))
+    children = {f"at_{k}": new_database(request.getfixturevalue(k)) for k in KINDS}
+    for number, database in enumerate([source, *children.values()]):
+        make(database)
+        fill(database, rng, 1.0 if database is source else 0.6, 1500 * number)
+        if database is not source:
+            own_rows(database)
+    with pipeline(tmp_path, a_name(), source, children, "sqlite") as flow:
+        flow.configure(
+            **({} if kind != "postgres" else {"slot": a_name(), "publication": a_name()})
+        )
+        with_exceptions(flow)
+        yield flow
+
+
+def with_exceptions(flow: Pipeline) -> None:
+    """Each child has some of its own: an own column, a filter, both."""
+    path, schema = flow.folder / "headwater.toml", schema_of(flow.source)
+    document = tomlkit.parse(path.read_text())
+    if scheme(flow.source) != "postgresql":
+        document["sources"][flow.name]["cascades"] = "carry"
+    owns = {f"{schema}.products": {"own": ["price"]}}
+    filters = {f"{schema}.addresses": {"where": "street not like '%3'"}}
+    every: Mapping[str, Mapping[str, Any]] = {
+        "at_postgres": owns | filters,
+        "at_mysql": owns,
+        "at_mariadb": filters,
+    }
+    for name in flow.targets:
+        document["targets"][name]["exceptions"] = every[name]
+        document["targets"][name]["match"] = {f"{schema}.{t}": m for t, m in MATCH.items()}
+        document["targets"][name]["url"] = user_url(flow.targets[name])
+    path.write_text(tomlkit.dumps(document))
+
+
+def local_rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
+    """What is only there, by table."""
+    return {
+        table: sorted(database.query(f"select * from {table} where sync_id is null"), key=str)
+        for table in TABLES
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_children_that_existed_are_equal_through_their_exceptions(
+    request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path: Path, kind: str
+) -> None:
+    with family(request, new_database, tmp_path, kind) as flow:
+        for name in flow.targets:
+            report = json.loads(flow.run("enrol", flow.name, name, "--apply", "--json"))
+            assert report, name
+        before = {name: local_rows(child) for name, child in flow.targets.items()}
+        assert all(len(rows["users"]) >= 2 for rows in before.values())
+        running = flow.start("run")
+        # What is deleted before the capture begins is in no log.
+        until(lambda: has_begun(flow, running), "the capture's beginning")
+        with closing(Writer(flow.source, seed=5)) as writer:
+            end = monotonic() + SECONDS
+            while monotonic() < end:
+                writer.change()
+                running.alive()
+            assert writer.done > 50
+        for name, child in flow.targets.items():
+            wrong = differences(flow, name)
+            assert wrong == [], name
+            assert local_rows(child) == before[name], name
+        assert running.stop() == 0
+
+
+def has_begun(flow: Pipeline, running: Worker) -> bool:
+    running.alive()
+    with opened_log(flow.config, flow.name) as log:
+        return log.span() is not None
+
+
+def differences(flow: Pipeline, name: str) -> list[str]:
+    """What verify finds, and what is parked."""
+    worker = flow.start("verify", name, "--once", "--timeout", "120", "--json")
+    worker.wait()
+    report = json.loads(worker.log.read_text().splitlines()[-1])
+    found = [
+        f"{d['table']} {d['key']} is {d['kind']}: {d['columns']}"
+        for table in report["tables"]
+        for d in table["differences"]
+    ]
+    found += [
+        f"{t['table']} is {t['verdict']}" for t in report["tables"] if t["verdict"] != "valid"
+    ]
+    parked = flow.start("parked", "list", name, "--json")
+    parked.wait()
+    listed = json.loads(parked.log.read_text().splitlines()[-1])["parked"]
+    return found + [f"{p['table_name']} {p['row_key']} is parked: {p['problem']}" for p in listed]
