@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
@@ -45,6 +45,8 @@ from schemas.kinds import Kind
 from schemas.ranges import Compared, Ranges
 from schemas.table import Table
 
+T = TypeVar("T")
+
 Writes = Callable[[Transaction, Batch, set[str], Sweeps], int]
 """What writes a batch into an open transaction (apply/write.py, apply/merge.py)."""
 
@@ -62,6 +64,7 @@ class DatabaseTarget(Kept):
         self._statements: dict[int, Statements] = {}
         self._waiting: set[str] = set()
         self._sweeping: dict[str, str] = {}
+        self._recalled = False
         self._has_parked = True
         self._rebuilds = False
         self._exempt, self._looked_at = exempt.Exempt(0, {}), 0.0
@@ -187,16 +190,8 @@ class DatabaseTarget(Kept):
 
     def _planning(self, batch: Batch, expect: Offset | None, writes: Writes) -> int:
         parking = self._parking(batch)
-        while True:
-            try:
-                return self._apply(batch, expect, writes, parking)
-            except Unplanned:
-                self._prepare_unseen(batch)
-            except Refused as error:
-                parking.refuse(error)
 
-    def _apply(self, batch: Batch, expect: Offset | None, writes: Writes, parking: Parking) -> int:
-        with self._connected() as connection:
+        def write(connection: sa.Connection) -> int:
             move(connection, self._server, self._source, batch, expect, target=self.name)
             transaction = self._begin(connection, batch, parking)
             reach("before-target-write")
@@ -210,6 +205,24 @@ class DatabaseTarget(Kept):
             parking.tell(self.name)
             return written
 
+        while True:
+            try:
+                return self._tried(parking, write)
+            except Unplanned:
+                self._prepare_unseen(batch)
+
+    def _tried(self, parking: Parking, write: Callable[[sa.Connection], T]) -> T:
+        """Try a transaction until nothing is refused that is not parked."""
+        while True:
+            with self._connected() as connection:
+                try:
+                    return write(connection)
+                except Refused as error:
+                    parking.refuse(error)
+                    # What was staged and learned goes with the connection; plans stay.
+                    self._disconnect()
+                    self._recalled = False
+
     def retry(self, numbers: Collection[int] | None = None) -> Retried:
         applied = self.applied()
         if applied is None:
@@ -220,14 +233,8 @@ class DatabaseTarget(Kept):
             committed_at=applied.committed_at,
         )
         parking = self._parking(standing, asked=numbers)
-        while True:
-            try:
-                return self._retry(standing, parking)
-            except Refused as error:
-                parking.refuse(error)
 
-    def _retry(self, standing: Standing, parking: Parking) -> Retried:
-        with self._connected() as connection:
+        def write(connection: sa.Connection) -> Retried:
             # The applier's compare-and-set waits for this, or was before it.
             lock(connection, self._source)
             transaction = self._begin(connection, standing, parking)
@@ -235,6 +242,8 @@ class DatabaseTarget(Kept):
             self._has_parked = parking.save(connection)
             connection.commit()
             return parking.retried
+
+        return self._tried(parking, write)
 
     def _parking(self, standing: Standing, asked: Collection[int] | None = ()) -> Parking:
         return Parking(self._source, self._placement.parked_limit, standing, asked=asked)
@@ -288,12 +297,14 @@ class DatabaseTarget(Kept):
             self._plans = plan_all(catalog, self._server, self._placement, known, older)
             self._exempt, self._looked_at = exempt.read(connection, self._source), monotonic()
             self._exempt.into(self._plans)
-            self._statements = {}
+            self._statements, self._recalled = {}, False
+        if not self._recalled:
             mine = sa.select(WAITING.c.table_name).where(WAITING.c.source == self._source)
             self._waiting = set(connection.scalars(mine.distinct()))
             begun = sa.select(SWEEP.c.table_name, SWEEP.c.number)
             found = connection.execute(begun.where(SWEEP.c.source == self._source))
             self._sweeping = {row.table_name: row.number for row in found}
+            self._recalled = True
         return self._plans
 
     # Reading.
