@@ -76,8 +76,8 @@ class Parking:
     ) -> None:
         """asked: numbers of parked changes whose rows are to be tried; None: all."""
         self._source, self._limit, self._at, self._asked = source, limit, at, asked
-        self._refused: dict[str, dict[int, tuple[Refusal, Refused]]] = {}
-        self._stay: dict[Row, tuple[Refusal, Refused]] = {}
+        self._refused: dict[str, dict[int, Refusal]] = {}
+        self._stay: dict[Row, Refusal] = {}
         self.begin([])
 
     # A try of the batch.
@@ -131,7 +131,7 @@ class Parking:
                 keep.append(i)
         return rows if len(keep) == len(rows) else rows.at(keep)
 
-    def _park(self, rows: Rows, i: int, why: tuple[Refusal, Refused] | None) -> None:
+    def _park(self, rows: Rows, i: int, why: Refusal | None) -> None:
         row = (rows.table.full_name, rows.keys[i])
         batch, ordinal = self._at.place(rows.ordinals[i])
         if why is None and rows.ops[i] in "rd":
@@ -219,11 +219,11 @@ class Parking:
             of = (row.table, row.key)
             if of in self._released:
                 is_new |= of not in self._stay
-                self._stay[of] = row, error
+                self._stay[of] = row
             elif self._limit:
                 refused = self._refused.setdefault(row.table, {})
                 is_new |= row.ordinal not in refused
-                refused[row.ordinal] = row, error
+                refused[row.ordinal] = row
         if not is_new:
             raise error
 
@@ -258,7 +258,7 @@ class Parking:
             log.info("parked_changes_applied", target=target, changes=len(gone), parked=len(left))
 
 
-def _told(why: tuple[Refusal, Refused] | None) -> dict[str, Any]:
+def _told(why: Refusal | None) -> dict[str, Any]:
     if why is None:
         return {
             "reason": "behind",
@@ -267,12 +267,11 @@ def _told(why: tuple[Refusal, Refused] | None) -> dict[str, Any]:
             "waits_table": None,
             "waits_key": None,
         }
-    row, error = why
-    waits = row.waits or (None, None)
+    waits = why.waits or (None, None)
     return {
-        "reason": row.reason,
-        "problem": error.problem,
-        "hint": error.hint,
+        "reason": why.reason,
+        "problem": why.problem,
+        "hint": why.hint,
         "waits_table": waits[0],
         "waits_key": waits[1],
     }

@@ -18,7 +18,7 @@ table's policy is to park. behind: an earlier change of the same row is parked.
 
 class Refusal(NamedTuple):
     """One row that is refused. ordinal: its place in the batch; waits: the parent's table and
-    source key.
+    source key. problem: the message without a place.
     """
 
     table: str
@@ -26,11 +26,15 @@ class Refusal(NamedTuple):
     ordinal: int
     reason: Reason
     waits: tuple[str, str] | None = None
+    problem: str = ""
+    hint: str = ""
 
 
 class Refused(Poison):
-    """Rows that cannot be applied, for one reason; `problem` is the message without a place."""
+    """Rows that cannot be applied; the message is the first one's."""
 
     def __init__(self, problem: str, at: str, *, hint: str, rows: Sequence[Refusal]) -> None:
         super().__init__(f"{problem} {at}", hint=hint)
-        self.problem, self.rows = problem, rows
+        self.rows = [
+            row if row.problem else row._replace(problem=problem, hint=hint) for row in rows
+        ]

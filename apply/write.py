@@ -176,16 +176,16 @@ class Writing:
             self._upserts.again()
 
     def _give_up_held(self) -> None:
-        found: dict[str, list[Refused]] = {}
+        found: list[Refused] = []
         for name, held in self._upserts.held.items():
             for key, row in held.items():
                 refused = self._give_up(self._in.plan(name), key, row)
                 refused = refused or self._upserts.collided(name, key, row)
                 if refused is not None:
-                    found.setdefault(refused.problem, []).append(refused)
-        for alike in found.values():
-            alike[0].rows = [row for refused in alike for row in refused.rows]
-            raise alike[0]
+                    found.append(refused)
+        if found:
+            found[0].rows = [row for refused in found for row in refused.rows]
+            raise found[0]
 
     def _let_wait(self) -> bool:
         """Leave references NULL that may be, where a first copy is still to bring the parent; they
