@@ -161,12 +161,14 @@ class Side:
                 )
             columns.append((kind, family_of(column.type), column))
         width, forms = len(columns), []
-        names = [n for n in twin.columns if n in table.c]
-        for name in names:
-            given = twin.table.by_name[name].kind
-            family = family_of(table.c[name].type)
-            columns.append((read_kind(given, family), family, table.c[name]))
-            forms.append(partial(_texts, given))
+        names = []
+        for name in twin.columns:
+            mine = twin.column(self.role, name)
+            if mine is not None:
+                given, family = twin.table.by_name[name].kind, family_of(mine.type)
+                columns.append((read_kind(given, family), family, mine))
+                names.append(name)
+                forms.append(partial(_texts, given))
         has_id = twin.sync in table.c
         if has_id:
             family = family_of(table.c[twin.sync].type)

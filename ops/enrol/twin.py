@@ -5,9 +5,11 @@ What is decided here is decided once, before any row is read; nothing here talks
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import sqlalchemy as sa
 
+from apply.exceptions import name_here, of
 from apply.placement import own_key, wanted
 from apply.target import Placement
 from ops.enrol.rules import Step
@@ -55,6 +57,7 @@ class Twin:
 
     number: parents have smaller ones, cycles aside. linked: columns whose texts are kept, because
     they refer to a parent or a child refers to them. compared: columns whose differences count.
+    renamed: what columns are called in the target. All other names are the source's.
     """
 
     number: int
@@ -67,6 +70,7 @@ class Twin:
     parents: Mapping[str, Parent] = field(default_factory=dict)
     linked: Sequence[str] = ()
     compared: Sequence[str] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -78,6 +82,12 @@ class Twin:
         """Every column that is read beside keys and ids, each once."""
         keys = [c for rule in self.rules for c in rule.plain]
         return list(dict.fromkeys([*keys, *self.linked, *self.compared]))
+
+    def column(self, role: str, name: str) -> sa.Column[Any] | None:
+        """The column of that name of the source, on one side; None where it is not there."""
+        if role == "target":
+            name = self.renamed.get(name, name)
+        return self.side(role).c.get(name)
 
     def side(self, role: str) -> sa.Table:
         """The table in the "source" or in the "target"."""
@@ -136,14 +146,19 @@ def twins(
                     hint=f"give it one, or exclude {name} from the capture",
                 )
         if target is not None:
+            exceptions = of(name, placement)
+            twin.renamed = exceptions.rename
             match = matches.get(name)
             own = own_key(table, placement)
             twin.rules = [_rule(twin, key, own, numbers) for key in match.keys] if match else []
             twin.steps = match.steps if match else {}
+            left_out = {sync, own, *parents, *exceptions.own}
             twin.compared = [
                 c.name
                 for c in wanted(table, placement)
-                if c.name in target.c and c.name not in (sync, own, *parents)
+                if c.name in table.by_name
+                and c.name not in left_out
+                and twin.column("target", c.name) is not None
             ]
         made.append(twin)
     for twin in made:
@@ -166,16 +181,16 @@ def _parents(
         parent = named.get(key.parent)
         if parent is None or key.parent not in numbers or target is None:
             continue
-        if key.column in target.c and key.parent_column == own_key(parent, placement):
+        here = name_here(table.full_name, key.column, placement)
+        if here in target.c and key.parent_column == own_key(parent, placement):
             found[key.column] = Parent(numbers[key.parent], key.parent_column)
     return found
 
 
 def _rule(twin: Twin, key: Sequence[str], own: str | None, numbers: Mapping[str, int]) -> Rule:
     names = {number: name for name, number in numbers.items()}
-    assert twin.target is not None
     for column in key:
-        if column not in twin.table.by_name or column not in twin.target.c:
+        if column not in twin.table.by_name or twin.column("target", column) is None:
             raise Misconfigured(
                 f"found no column {column} of {twin.name} on both sides, which a match key names",
                 hint=f"columns of the source: {', '.join(twin.table.by_name)}",

@@ -356,6 +356,17 @@ def test_one_id_of_two_rows_is_said_and_the_rest_goes_on_once_it_is_mended(flow:
     assert len(set(ids(source).values())) == 7
 
 
+def test_columns_that_the_target_calls_otherwise_are_compared(postgres_flow: Pipeline) -> None:
+    flow = postgres_flow
+    flow.targets["branch"].execute("alter table users rename column name to called")
+    flow.target_settings["exceptions"] = {
+        "public.users": {"rename": {"name": "called"}, "own": ["email"]}
+    }
+    flow.configure()
+    users = next(f for f in matched(flow).tables if f.table == "public.users")
+    assert (users.matched, users.differing_by) == (3, {"name": 2, "born": 1})
+
+
 def test_the_page_and_the_document_say_the_same(postgres_flow: Pipeline) -> None:
     flow = postgres_flow
     flow.source.execute("create table notes (id bigserial primary key, text text)")
