@@ -18,6 +18,7 @@ from capture.polling_mysql import MySQLReader
 from capture.polling_position import before
 from capture.polling_postgres import PostgresReader
 from capture.polling_reader import Reader
+from ops.prepare import prepare_all
 from schemas.change import Position
 from schemas.errors import Misconfigured, Operator, Poison
 from schemas.kinds import Kind
@@ -282,7 +283,7 @@ def test_from_end_to_end(
             poll_seconds=0.2,
             chunk_rows=10,
         )
-        flow.prepare()
+        prepare_all(flow.config, [flow.name], ["branch"])
         capture, apply = flow.capture(), flow.apply("branch")
         count = "select count(*) from parents"
         until(lambda: target.query(count) == [(29,)], "the first copy")
@@ -296,8 +297,7 @@ def test_from_end_to_end(
         assert target.query("select name from parents where sync_id = 'p3'") == [("new",)]
         assert flow.verify("branch").exit_code == 0
         shop.execute("delete from parents where id = 5")
-        assert flow.verify("branch").exit_code == 1
         flow.run("snapshot", flow.name)
-        assert flow.run("catch-up", "branch", "--watch")
+        until(lambda: target.query(count) == [(27,)], "the delete that no poll has seen")
         assert flow.verify("branch").exit_code == 0
         assert [capture.stop(), apply.stop()] == [0, 0]
