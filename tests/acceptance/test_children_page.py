@@ -21,7 +21,7 @@ from tests.services.server import Server
 
 PAGE = (ROOT / "docs" / "children.md").read_text()
 EXAMPLE = PAGE.partition("## An example")[2].partition("\n## ")[0]
-PAIRS = [("mysql", "postgres"), ("postgres", "mariadb")]
+PAIRS = [("mysql", "postgres")]
 
 POSTGRES = """
 create table users (id bigserial primary key, sync_id uuid not null unique, region text,
