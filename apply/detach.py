@@ -1,16 +1,19 @@
-"""References to rows that leave a target's part of the source, though the source keeps them: NULL
-here, and set again when the row comes back (apply/identity.py, Identities.fill).
+"""References to rows that the source has and the target is not to have: NULL here, and set when the
+row comes (apply/identity.py, Identities.fill).
 """
 
 from base64 import b64encode
+from collections.abc import Sequence
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from apply import fields
+from apply.identity import FACTS
 from apply.own import IDENTITY, WAITING
 from apply.plan import Link, Plan
-from apply.transaction import Transaction
+from apply.transaction import Job, Transaction
 
 
 def detach(transaction: Transaction, plan: Plan) -> set[str]:
@@ -19,7 +22,7 @@ def detach(transaction: Transaction, plan: Plan) -> set[str]:
     """
     found = set()
     for child, link in transaction.children(plan):
-        if link.translated and link.nullable and _detach(transaction, plan, child, link):
+        if transaction.may_stay_open(link) and _detach(transaction, plan, child, link):
             found.add(child.name)
     return found
 
@@ -42,6 +45,53 @@ def _detach(transaction: Transaction, plan: Plan, child: Plan, link: Link) -> bo
     ).all()
     if not rows:
         return False
+    _wait(transaction, child, link, rows)
+    transaction.run(sa.update(child.target).values({reference: sa.null()}).where(*tests))
+    return True
+
+
+def leave_open(transaction: Transaction, job: Job, link: Link) -> bool:
+    """Let the staged rows whose parent is not here reference nothing, until it comes; whether there
+    are any.
+    """
+    s = job.plan.stage
+    open_ = s.c[link.source_key].is_not(None) & s.c[link.column].is_(None)
+    found = sa.select(s.c[job.plan.identity[0]], s.c[link.source_key]).where(open_)
+    rows = transaction.connection.execute(found).all()
+    if not rows:
+        return False
+    _wait(transaction, job.plan, link, rows)
+    transaction.run(sa.update(s).values({s.c[link.source_key]: sa.null()}).where(open_))
+    return True
+
+
+def has_come(transaction: Transaction, child: Plan, link: Link, parents: Sequence[bytes]) -> bool:
+    """Whether references wait for one of these parents, given by wire key. Many may wait for long:
+    only the batch that brings a parent looks through them.
+    """
+    if not parents:
+        return False
+    names = [str(orjson.loads(key)[link.parent_identity]) for key in parents]
+    nothing = [None] * len(names)
+    staged = {"source_key": fields.text(nothing), "identity": fields.text(names)}
+    transaction.session.ready(FACTS)
+    transaction.session.put(FACTS, fields.lines(staged | {"at": fields.plain(nothing)}))
+    i, w = IDENTITY.c, WAITING.c
+    found = sa.select(sa.literal(1)).where(
+        i.identity == FACTS.c.identity,
+        i.source == transaction.source,
+        i.table_name == link.parent_name,
+        i.to_batch.is_(None),
+        w.source == i.source,
+        w.table_name == child.name,
+        w.column_name == link.column,
+        w.source_key == i.source_key,
+    )
+    return transaction.connection.scalar(found.limit(1)) is not None
+
+
+def _wait(transaction: Transaction, child: Plan, link: Link, rows: Sequence[Any]) -> None:
+    """Remember the references of these rows: their identities, and the source's keys."""
     identities = [_text(row[0]) for row in rows]
     transaction.identities.forget(child, identities, link.column)
     waiting = {
@@ -53,8 +103,6 @@ def _detach(transaction: Transaction, plan: Plan, child: Plan, link: Link) -> bo
     }
     staged = {name: fields.text(values) for name, values in waiting.items()}
     transaction.session.add(WAITING, fields.lines(staged))
-    transaction.run(sa.update(child.target).values({reference: sa.null()}).where(*tests))
-    return True
 
 
 def _text(value: Any) -> str:

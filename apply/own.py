@@ -70,8 +70,11 @@ WAITING = sa.Table(
     sa.Column("column_name", name_type(64), primary_key=True),
     sa.Column("identity", name_type(), primary_key=True),
     sa.Column("source_key", name_type(), nullable=False),
+    sa.Index("headwater_waiting_by_key", "source", "table_name", "source_key"),
 )
-"""Foreign keys left NULL during a first copy, until the parent's own chunk has come."""
+"""Foreign keys left NULL until the parent has come: during a first copy by its own chunk, and where
+it is not among the target's rows.
+"""
 
 SWEEP = sa.Table(
     "headwater_sweep",

@@ -108,6 +108,10 @@ class Transaction:
         plan = self._plans.newest.get(name)
         return plan is not None and plan.view is not None and plan.view.lacks
 
+    def may_stay_open(self, link: Link) -> bool:
+        """Whether the reference may be NULL because its parent is not to be here."""
+        return link.translated and link.nullable and self.may_lack(link.parent_name)
+
     def sql(self, plan: Plan) -> Statements:
         """The plan's statements."""
         if plan.number not in self._statements:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 import sqlalchemy as sa
 
+from apply.detach import leave_open
 from apply.direct import copy, direct
 from apply.fold import fold
 from apply.halving import ROWS, halve
@@ -44,8 +45,9 @@ class Held(NamedTuple):
 class Upserts:
     """The upserts of one batch; keeps the rows whose parents have not come."""
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._in = transaction
+    def __init__(self, transaction: Transaction, waiting: set[str]) -> None:
+        """waiting: tables with references that wait for their parents; extended here."""
+        self._in, self._waiting = transaction, waiting
         self.held: dict[str, dict[bytes, Held]] = {}
         self._collided: dict[tuple[str, bytes], tuple[Reason, str]] = {}
 
@@ -107,7 +109,12 @@ class Upserts:
         for link in links:
             if link.translated:
                 self._look_up(job, link, as_of_end=as_of_end)
+                self._leave_open(job, link)
             self._hold(job, link)
+
+    def _leave_open(self, job: Job, link: Link) -> None:
+        if self._in.may_stay_open(link) and leave_open(self._in, job, link):
+            self._waiting.add(job.plan.name)
 
     def _hold(self, job: Job, link: Link) -> int:
         """Hold the rows whose reference has no parent yet; how many those are."""
@@ -224,6 +231,8 @@ class Upserts:
             return False
         if links and self._in.identities.memory(job.batch) is None:
             return False
+        if any(map(self._in.may_stay_open, links)):
+            return False
         return job.new > 0 or bool(links)
 
     def _write_as_told(self, job: Job, links: Sequence[Link]) -> bool:
@@ -290,6 +299,7 @@ class Upserts:
             if link.translated:
                 self._look_up(job, link, as_of_end=False)
                 self._look_up(job, link, as_of_end=True)
+                self._leave_open(job, link)
             for number, present in enumerate(job.plan.sets):
                 if link.column in present and (number == 0 or job.has_partial):
                     self._write_late(job, link, number)

@@ -128,10 +128,12 @@ class View:
         images: Images = [after_of(rows.values[i]) if self.reads else {} for i in at]
         with _among([rows.ordinals[i] for i in at]):
             made_of = self.values(images)
-        members = [
-            [b"" if v is ABSENT else b",%b:%b" % (name, orjson.dumps(v)) for v in made]
-            for name, made in ((orjson.dumps(n), m) for n, m in made_of.items())
-        ]
+        members = []
+        for name, made in made_of.items():
+            head, constant = b",%b:" % orjson.dumps(name), not self.computed[name].columns
+            each = made[:1] if constant else made
+            texts = [b"" if v is ABSENT else head + orjson.dumps(v) for v in each]
+            members.append(texts * len(made) if constant else texts)
         values = list(rows.values)
         for i, more in zip(at, map(b"".join, zip(*members, strict=True)), strict=True):
             # At the end of the after-image: of two members of one name the later counts.

@@ -12,6 +12,7 @@ import orjson
 
 from apply.conflicts import Conflicts
 from apply.delete import Deletes
+from apply.detach import has_come
 from apply.fold import fold
 from apply.intervals import facts
 from apply.plan import Link, Plan
@@ -73,7 +74,8 @@ class Writing:
             # What later rows say of keys is known already.
             transaction.identities.distrust()
         self._keyed: dict[str, Plan] = {}
-        self._deletes, self._upserts = Deletes(transaction), Upserts(transaction)
+        self._came: dict[str, list[bytes]] = {}
+        self._deletes, self._upserts = Deletes(transaction), Upserts(transaction, waiting)
         self._conflicts = Conflicts(transaction)
 
     def learn(self, block: Sequence[Rows]) -> None:
@@ -130,6 +132,9 @@ class Writing:
             rows, folded = self._conflicts.settle(plan, rows, folded, held)
         if folded.upserts:
             self._keyed[plan.name] = plan
+            if self._in.may_lack(plan.name):
+                came = self._came.setdefault(plan.name, [])
+                came += [rows.keys[i] for i in folded.upserts]
         # Where other tables reference this one, a row deleted and inserted again is two rows: its
         # children went with the first.
         deletes = sorted([*folded.deletes, *folded.again]) if plan.references else folded.deletes
@@ -162,10 +167,17 @@ class Writing:
         for name in sorted(self._waiting):
             plan = self._in.plan(name)
             for link in plan.links:
-                self._in.identities.fill(plan, link)
+                if self._is_due(plan, link):
+                    self._in.identities.fill(plan, link)
         self._waiting |= self._deletes.finish()
         for plan in self._keyed.values():
             self._in.server.advance(self._in.connection, plan.target, plan.by_name)
+
+    def _is_due(self, plan: Plan, link: Link) -> bool:
+        """Whether a parent that references wait for may have come."""
+        if link.parent_name in self._in.batch.pending or not self._in.may_stay_open(link):
+            return True
+        return has_come(self._in, plan, link, self._came.get(link.parent_name, ()))
 
     def _release(self) -> None:
         """Apply parked changes whose time has come, and then those that waited for them."""
@@ -202,7 +214,7 @@ class Writing:
                     may_wait = link.nullable and not link.late and (link.translated or link.waits)
                     if value is None or not may_wait or self._is_known(link, str(value)):
                         continue
-                    if self._may_come(link):
+                    if link.parent_name in self._in.batch.pending:
                         self._in.identities.wait(plan, link, identity, str(value))
                         self._waiting.add(plan.name)
                         after[link.column] = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from apply import exempt
 from apply.exceptions import TableExceptions
@@ -160,6 +161,53 @@ def test_a_reference_to_a_row_that_is_not_here_is_null_until_it_comes(place: Pla
     assert place.query(keys) == [("o1", None), ("o2", "u2")]
     deliver(target, stream.batch(u(USERS, **user(1)), u(USERS, **user(2, "US"))))
     assert place.query(keys) == [("o1", "u1"), ("o2", None)]
+
+
+def test_references_to_rows_that_are_not_here_are_left_open_together(place: Place) -> None:
+    """T20: ten times as many take no statement more, waiting or when their parent comes."""
+    target, stream = child(place, USERS, ORDERS, **EU), Stream()
+    statements = []
+    engine = target._server.engine  # type: ignore[attr-defined]
+    sa.event.listen(engine, "before_cursor_execute", lambda *of: statements.append(of[2]))
+    counts = []
+    for first, many in ((1, 20), (1_000, 20), (2_000, 200)):
+        users = [c(USERS, **user(n, "US")) for n in (first, first + 1)]
+        orders = [c(ORDERS, **order(n, first)) for n in range(first, first + many)]
+        deliver(target, stream.batch(*users), first=first == 1)
+        for batch in (stream.batch(*orders), stream.batch(u(USERS, **user(first)))):
+            at = target.checkpoint()
+            statements.clear()
+            target.apply(batch, expect=at)
+            counts.append(len(statements))
+        assert place.query("select count(*) from orders where user_id is null") == [(0,)]
+    assert counts[2:4] == counts[4:], "once there is something that waits"
+
+
+def test_a_tree_keeps_its_branches_when_rows_of_it_leave(place: Place) -> None:
+    """T20: a table that references itself."""
+    people = table(
+        "people",
+        column("region"),
+        column("chief", INT),
+        foreign_keys=(foreign_key("chief", "people"),),
+    )
+    target = place.target(exceptions={"app.people": TableExceptions(**EU)})
+    target.prepare([people])
+    stream = Stream()
+
+    def person(n: int, region: str, chief: int | None) -> dict[str, Any]:
+        return {"id": n, "sync_id": f"p{n}", "region": region, "chief": chief}
+
+    rows = [person(3, "EU", 2), person(1, "EU", None), person(2, "US", 1), person(4, "EU", 3)]
+    deliver(target, stream.batch(*(c(people, **row) for row in rows)), first=True)
+    tree = (
+        "select p.sync_id, c.sync_id from people p left join people c on c.id = p.chief order by 1"
+    )
+    assert place.query(tree) == [("p1", None), ("p3", None), ("p4", "p3")]
+    deliver(target, stream.batch(u(people, **person(2, "EU", 1))))
+    assert place.query(tree) == [("p1", None), ("p2", "p1"), ("p3", "p2"), ("p4", "p3")]
+    deliver(target, stream.batch(u(people, **person(3, "US", 2))))
+    assert place.query(tree) == [("p1", None), ("p2", "p1"), ("p4", None)]
 
 
 def test_a_reference_that_cannot_be_null_stops_with_the_reason(place: Place) -> None:
