@@ -15,15 +15,13 @@ from apply import exceptions
 from apply.fold import Folded
 from apply.refused import Reason
 from schemas.change import Rows
-from schemas.codec import ABSENT, after_of
+from schemas.codec import ABSENT, after_column
 from schemas.compare import Unfit
-from schemas.expression import Expression
+from schemas.expression import Columns, Expression
 from schemas.table import Table
 
 if TYPE_CHECKING:
     from apply.target import Placement
-
-Images = Sequence[dict[str, Any]]
 
 
 class Undecided(Exception):
@@ -72,36 +70,38 @@ class View:
         """Whether some of the source's rows are not here."""
         return self.where is not None or bool(self.excluded)
 
-    # Images: after-images of whole rows.
+    # Columns of after-images, all that it reads; ABSENT where a row lacks one.
 
-    def admits(self, keys: Sequence[bytes], images: Images) -> list[bool]:
+    def admits(self, keys: Sequence[bytes], columns: Columns) -> list[bool]:
         """Which of these rows are here; raises Undecided."""
         if self.where is None:
             return [True] * len(keys)
-        columns = self._columns(self.where, images)
+        self._refuse_absent(self.where, columns)
         found = _evaluated(self.where, columns, len(keys))
         if not self.pinned:
             return [bool(v) for v in found]
         return [bool(v) or key in self.pinned for v, key in zip(found, keys, strict=True)]
 
-    def values(self, images: Images) -> dict[str, Sequence[Any]]:
+    def values(self, columns: Columns, rows: int) -> dict[str, Sequence[Any]]:
         """The computed columns; ABSENT where a row lacks a column that one is made of."""
         found: dict[str, Sequence[Any]] = {}
         for name, expression in self.computed.items():
-            read = expression.columns
-            whole = [i for i, image in enumerate(images) if read <= image.keys()]
-            columns = {c: [images[i][c] for i in whole] for c in read}
+            read = {c: columns[c] for c in expression.columns}
+            partial = [values for values in read.values() if ABSENT in values]
+            lacking = {i for values in partial for i, v in enumerate(values) if v is ABSENT}
+            if not lacking:
+                found[name] = _evaluated(expression, read, rows)
+                continue
+            whole = [i for i in range(rows) if i not in lacking]
             with _among(whole):
-                made = _evaluated(expression, columns, len(whole))
-            if len(whole) < len(images):
-                by_row = dict(zip(whole, made, strict=True))
-                made = [by_row.get(i, ABSENT) for i in range(len(images))]
-            found[name] = made
+                some = {c: [v[i] for i in whole] for c, v in read.items()}
+                made = dict(zip(whole, _evaluated(expression, some, len(whole)), strict=True))
+            found[name] = [made.get(i, ABSENT) for i in range(rows)]
         return found
 
-    def _columns(self, expression: Expression, images: Images) -> dict[str, list[Any]]:
-        columns = {c: [image.get(c, ABSENT) for image in images] for c in expression.columns}
-        for name, values in columns.items():
+    def _refuse_absent(self, expression: Expression, columns: Columns) -> None:
+        for name in sorted(expression.columns):
+            values = columns[name]
             if ABSENT in values:
                 raise Undecided(
                     values.index(ABSENT),
@@ -110,7 +110,6 @@ class View:
                     "row's newer image: headwater snapshot, with --for and --id",
                     "incomplete",
                 )
-        return columns
 
     # Runs of rows, as the log has them.
 
@@ -125,9 +124,11 @@ class View:
 
     def _completed(self, rows: Rows) -> Rows:
         at = [i for i, op in enumerate(rows.ops) if op != "d"]
-        images: Images = [after_of(rows.values[i]) if self.reads else {} for i in at]
+        read = frozenset[str]().union(*(e.columns for e in self.computed.values()))
+        images = [rows.values[i] for i in at]
+        columns = {name: after_column(images, name) for name in read}
         with _among([rows.ordinals[i] for i in at]):
-            made_of = self.values(images)
+            made_of = self.values(columns, len(at))
         members = []
         for name, made in made_of.items():
             head, constant = b",%b:" % orjson.dumps(name), not self.computed[name].columns
@@ -148,9 +149,12 @@ class View:
         at = folded.upserts
         if self.where is None or not at:
             return folded, []
-        images: Images = [folded.merged.get(i) or after_of(rows.values[i]) for i in at]
+        columns = {n: after_column([rows.values[i] for i in at], n) for n in self.where.columns}
+        for nth in (nth for nth, i in enumerate(at) if folded.merged and i in folded.merged):
+            for name, values in columns.items():
+                values[nth] = folded.merged[at[nth]].get(name, ABSENT)
         with _among([rows.ordinals[i] for i in at]):
-            stays = self.admits([rows.keys[i] for i in at], images)
+            stays = self.admits([rows.keys[i] for i in at], columns)
         if all(stays):
             return folded, []
         out = [
@@ -195,7 +199,7 @@ def view_of(table: Table, placement: "Placement") -> View | None:
     )
 
 
-def _evaluated(expression: Expression, columns: dict[str, list[Any]], rows: int) -> Sequence[Any]:
+def _evaluated(expression: Expression, columns: Columns, rows: int) -> Sequence[Any]:
     try:
         return expression.of(columns, rows)
     except Unfit as error:

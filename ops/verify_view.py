@@ -195,19 +195,20 @@ class SeenRanges:
         images: Sequence[dict[str, Wire]],
         read: Sequence[dict[str, Wire]],
     ) -> list[list[Wire]]:
-        admitted = self._view.admits(keys, read)
+        columns = {n: [image[n] for image in read] for n in self._view.reads}
+        admitted = self._view.admits(keys, columns)
         at = [
             i
             for i, (key, stays) in enumerate(zip(keys, admitted, strict=True))
             if stays and key not in self._view.excluded
         ]
-        made = self._view.values([read[i] for i in at])
-        columns = {n: made[n] if n in made else [images[i][n] for i in at] for n in self._names}
+        made = self._view.values({n: [v[i] for i in at] for n, v in columns.items()}, len(at))
+        found = {n: made[n] if n in made else [images[i][n] for i in at] for n in self._names}
         for name, parents in self._parents.items():
             # A reference to a row that is not here is NULL here.
-            there = parents.among(columns[name])
-            columns[name] = [v if v in there else None for v in columns[name]]
-        return list(map(list, zip(*columns.values(), strict=True)))
+            there = parents.among(found[name])
+            found[name] = [v if v in there else None for v in found[name]]
+        return list(map(list, zip(*found.values(), strict=True)))
 
 
 class Ranging(Protocol):
