@@ -24,7 +24,7 @@ from apply.sql import differs
 from apply.staging import staged
 from apply.transaction import Job, Transaction
 from schemas.change import Rows
-from schemas.codec import after_of
+from schemas.codec import ABSENT, after_of
 from schemas.conflict import Conflict, ConflictRules, Decision, comparable, decide
 
 BEFORE, AFTER = 20_000, 30_000
@@ -303,7 +303,8 @@ def _compared(plan: Plan) -> list[str]:
 def _complete(plan: Plan, images: Sequence[dict[str, Any]]) -> None:
     """Add the columns that the target computes."""
     if plan.view is not None and images:
-        for name, values in plan.view.values(images).items():
+        columns = {n: [image.get(n, ABSENT) for image in images] for n in plan.view.reads}
+        for name, values in plan.view.values(columns, len(images)).items():
             for image, value in zip(images, values, strict=True):
                 image[name] = value
 
