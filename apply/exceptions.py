@@ -129,3 +129,14 @@ def problems(
                 fix=f'filter {name} alike: exceptions."{name}".where, or let the column be NULL',
                 refused=False,
             )
+
+
+def idle(known: Mapping[str, Table], placement: "Placement") -> Iterator[Finding]:
+    """A warning for the exceptions of each table that is not captured: often a misspelt name."""
+    for name in sorted(placement.exceptions.keys() - known.keys()):
+        yield Finding(
+            where=f'exceptions."{name}"',
+            problem="is of no table that is captured",
+            fix='write it as "schema.table" of the source (MySQL: "database.table")',
+            refused=False,
+        )

@@ -71,7 +71,7 @@ class Preparation:
 
     def findings(self) -> list[Finding]:
         """Everything that is refused, of all tables."""
-        found: list[Finding] = []
+        found = list(exceptions.idle(self._known, self._placement)) if self._tables else []
         for name, table in self._tables.items():
             place = self._catalog.place(name)
             if self._catalog.table(place) is None:

@@ -20,6 +20,7 @@ from typing import Any
 
 from bench import (
     applies,
+    apply_exceptions,
     apply_translated,
     captures,
     end_to_end,
@@ -59,6 +60,7 @@ BENCHES: dict[str, tuple[Bench, int]] = {
     "log-kafka": (logs.kafka, logs.ROWS),
     "apply-postgres": (applies.postgres, applies.ROWS),
     "apply-mysql": (applies.mysql, applies.ROWS),
+    "apply-exceptions": (apply_exceptions.apply_exceptions, apply_exceptions.ROWS),
     "apply-translated": (apply_translated.apply_translated, apply_translated.ROWS),
     "enrol": (enrol.enrol, enrol.ROWS),
     "rebuild": (rebuild.rebuilds, rebuild.ROWS),

@@ -375,6 +375,12 @@ def test_exceptions_that_make_no_sense_are_refused_first(
     assert place.tables() == set()
 
 
+def test_exceptions_of_no_table_are_pointed_out(place: Place) -> None:
+    target = place.target(exceptions={"app.user": TableExceptions(**EU)})
+    (warned,) = [f for f in target.check([USERS]) if "no table" in f.problem]
+    assert (warned.where, warned.refused) == ('exceptions."app.user"', False)
+
+
 def test_a_column_that_the_source_does_not_fill_is_named_first(place: Place) -> None:
     """T98: NOT NULL, no default, unknown to the source."""
     place.execute(
