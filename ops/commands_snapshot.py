@@ -15,6 +15,7 @@ from ops.flow import run_capture
 from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
 from ops.resync import NotTaken, asked, control, states
 from ops.supervise import listening
+from schemas.codec import Wire
 from schemas.errors import Misconfigured, Operator
 from schemas.table import Table
 from transport.record import Request
@@ -138,7 +139,8 @@ def key_of(table: Table, text: str) -> str:
         )
     (name,) = table.identity
     kind = table.by_name[name].kind.name
-    return orjson.dumps({name: int(text) if kind == "int" else text}).decode()
+    wire: Wire = int(text) if kind == "int" else text.lower() if kind == "uuid" else text
+    return orjson.dumps({name: wire}).decode()
 
 
 def _place(text: str) -> list[str]:

@@ -296,33 +296,25 @@ def after_column(values: Sequence[bytes], name: str) -> list[Any]:
     """One column of the after-images of rows that have one, as wire values, without parsing the
     rows; ABSENT where a row lacks it. See `after_of` for why a member's name stands nowhere else.
     """
-    # Found by bytes.find, which takes a quarter of the time of parsing, and of a regex's search.
+    # By bytes.find it takes a quarter of the time of parsing; a regex's search takes half.
     member = b",%b:" % quote(name).encode()
     match, size = _VALUE.match, len(member)
-    ends = [value.rfind(b',"op":"') for value in values]
     found = [
-        value.find(member, value.find(_AFTER), end) + size
-        for value, end in zip(values, ends, strict=True)
+        value.find(member, value.find(b'"after":{'), value.rfind(b',"op":"')) for value in values
     ]
-    if size - 1 in found:
-        # The image's first column, or absent.
-        first = _AFTER + member[1:]
-        begins = [value.find(first, 0, end) for value, end in zip(values, ends, strict=True)]
-        found = [
-            at if at >= size else begin + len(first) if begin >= 0 else -1
-            for at, begin in zip(found, begins, strict=True)
-        ]
     texts = [
-        match(value, at)[0] if at >= 0 else b"null"  # type: ignore[index]
+        match(value, at + size)[0] if at >= 0 else b"null"  # type: ignore[index]
         for value, at in zip(values, found, strict=True)
     ]
     parsed: list[Any] = orjson.loads(b"[%b]" % b",".join(texts))
     if -1 in found:
-        return [ABSENT if at < 0 else v for at, v in zip(found, parsed, strict=True)]
+        # The image's first column, or absent.
+        for i, at in enumerate(found):
+            if at < 0:
+                parsed[i] = after_of(values[i]).get(name, ABSENT)
     return parsed
 
 
-_AFTER = b'"after":{'
 _VALUE = re.compile(rb'"(?:[^"\\]+|\\.)*"|[^,}]*', re.DOTALL)
 
 
