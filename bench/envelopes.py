@@ -63,7 +63,7 @@ def _envelope(family: str, epoch: int, run: int) -> Envelope:
 
 
 def _image(number: int, version: int) -> str:
-    return dumps(image(number, version), ensure_ascii=False)
+    return dumps(image(number, version), ensure_ascii=False, separators=(",", ":"))
 
 
 def image(number: int, version: int) -> dict[str, Any]:
