@@ -65,6 +65,8 @@ def own_key(table: Table, placement: Placement) -> str | None:
         return None
     if any(name in f.columns for f in table.composite_keys):
         return None
+    if f"{table.full_name}.{name}" in placement.references:
+        return None
     return name
 
 

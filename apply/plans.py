@@ -21,7 +21,7 @@ from apply.placement import (
     wanted,
 )
 from apply.plan import Link, Plan, Reference, Taken
-from apply.references import followed, translated_keys, untranslatable
+from apply.references import followed, suspected, translated_keys, untranslatable
 from apply.server import Server
 from apply.target import Placement
 from apply.view import view_of
@@ -58,6 +58,7 @@ def problems(
     """Why an existing target table, and the description itself, cannot be planned."""
     name = table.full_name
     found = untranslatable(table, known, placement)
+    found += suspected(table, known, placement)
     found += exceptions.problems(
         table, known, placement, list(translated_keys(table, known, placement))
     )

@@ -5,6 +5,7 @@ and a translated reference are other numbers there, so a reference to one of the
 to it or is refused: copied, it would point at somebody else's row.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -24,7 +25,7 @@ def translated_keys(table: Table, known: Known, placement: Placement) -> dict[st
     its parent, a unique `user_id`), whoever that leads to. A composite key may be what leads there.
     """
     found = {}
-    for key in _by_column(table):
+    for key in _by_column(table, placement):
         if (root := _root(key.parent, key.parent_column, known, placement)) is not None:
             parent, parent_column = root
             if (parent, parent_column) != (key.parent, key.parent_column):
@@ -37,16 +38,26 @@ def followed(table: Table, known: Known, placement: Placement) -> list[ForeignKe
     """The references whose parents must be there before a row: those that are translated first."""
     translated = list(translated_keys(table, known, placement).values())
     places = {(key.column, key.parent, key.parent_column) for key in translated}
-    others = (k for k in table.foreign_keys if (k.column, k.parent, k.parent_column) not in places)
+    straight = (*table.foreign_keys, *_declared(table, placement))
+    others = (k for k in straight if (k.column, k.parent, k.parent_column) not in places)
     return [*translated, *others]
 
 
-def _by_column(table: Table) -> Iterator[ForeignKey]:
+def _declared(table: Table, placement: Placement) -> Iterator[ForeignKey]:
+    """The references that configuration tells of."""
+    for where, to in placement.references.items():
+        (name, _, column), (parent, _, parent_column) = where.rpartition("."), to.rpartition(".")
+        if name == table.full_name:
+            yield ForeignKey(column=column, parent=parent, parent_column=parent_column)
+
+
+def _by_column(table: Table, placement: Placement) -> Iterator[ForeignKey]:
     """Foreign keys as references of one column; what a single-column key says of it comes last."""
     for whole in table.composite_keys:
         for column, parent_column in zip(whole.columns, whole.parent_columns, strict=True):
             yield ForeignKey(column=column, parent=whole.parent, parent_column=parent_column)
     yield from table.foreign_keys
+    yield from _declared(table, placement)
 
 
 def _root(
@@ -61,7 +72,7 @@ def _root(
         return None
     if own_key(known[parent], placement) == column:
         return parent, column
-    for key in _by_column(known[parent]):
+    for key in _by_column(known[parent], placement):
         if key.column == column:
             above |= {(parent, column)}
             root = _root(key.parent, key.parent_column, known, placement, above)
@@ -90,7 +101,8 @@ def untranslatable(table: Table, known: Known, placement: Placement) -> list[Fin
 
 def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
     names = {c.name for c in wanted(table, placement)}
-    singles = [((f.column,), f.parent, (f.parent_column,)) for f in table.foreign_keys]
+    straight = (*table.foreign_keys, *_declared(table, placement))
+    singles = [((f.column,), f.parent, (f.parent_column,)) for f in straight]
     composites = [(f.columns, f.parent, f.parent_columns) for f in table.composite_keys]
     for columns, parent_name, parent_columns in singles + composites:
         parent = known.get(parent_name)
@@ -132,6 +144,45 @@ def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Fi
                     fix=f'give both the same type at the source, set primary_keys = "copy", or '
                     f"{exclude}",
                 )
+
+
+def suspected(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
+    """Columns that are named like a reference to a table with keys of the target's own, and that
+    no foreign key and no configuration says anything of; and declarations of what is not there.
+    """
+    told = {key.column for key in _by_column(table, placement)} | {*table.identity}
+    for column in wanted(table, placement):
+        found = _REFERENCE.fullmatch(column.name)
+        if found is None or column.name in told or column.name == own_key(table, placement):
+            continue
+        for parent in known.values():
+            own = own_key(parent, placement)
+            if own is None or not _is_named(parent.name.lower(), found[1].lower()):
+                continue
+            if _is_same_kind(column, parent.by_name[own]):
+                where, to = f"{table.full_name}.{column.name}", f"{parent.full_name}.{own}"
+                yield Finding(
+                    where=where,
+                    problem=f"looks like a reference to {to} and has no foreign key: its values "
+                    "are copied, and are other rows' keys in the target",
+                    fix=f'if it is one: references = {{ "{where}" = "{to}" }} for this target',
+                    refused=False,
+                )
+    for key in _declared(table, placement):
+        if key.column not in table.by_name:
+            yield Finding(
+                where=f"{table.full_name}.{key.column}",
+                problem="is declared in references, and the source's table has no such column",
+                fix="mend the name there",
+            )
+
+
+_REFERENCE = re.compile(r"(.+?)(?:_id|_ID|Id)")
+
+
+def _is_named(table: str, stem: str) -> bool:
+    """Whether the table is named for that thing, or many of it."""
+    return table in (stem, f"{stem}s", f"{stem}es", f"{stem.removesuffix('y')}ies")
 
 
 def _meaning(

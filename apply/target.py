@@ -35,7 +35,8 @@ class Placement:
     what is done with rows that were changed here too, by pattern over source `schema.table`; the
     first that matches. exceptions: by source full name, how that table differs here.
     missing_parents: what becomes of a row whose parent is not there, by pattern over source
-    `schema.table.column`.
+    `schema.table.column`. references: source `schema.table.column` -> the
+    `schema.table.column` that it refers to, where the source has no foreign key that says so.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -47,6 +48,7 @@ class Placement:
     conflicts: Mapping[str, ConflictRules] = field(default_factory=dict)
     exceptions: Mapping[str, TableExceptions] = field(default_factory=dict)
     missing_parents: Mapping[str, MissingParent] = field(default_factory=dict)
+    references: Mapping[str, str] = field(default_factory=dict)
 
 
 Exemption = Literal["excluded", "pinned", "none"]

@@ -266,6 +266,11 @@ class TargetConfig(_Model):
         default_factory=dict,
         description='source "schema.table" = how that table differs here (docs/children.md)',
     )
+    references: Mapping[str, str] = Field(
+        default_factory=dict,
+        description='source "schema.table.column" = the "schema.table.column" that it refers to, '
+        "where the source has no foreign key that says so: it is translated like one",
+    )
     prompt_listen: str | None = Field(
         default=None,
         description="where `headwater apply NAME --on-prompt` listens for prompts: `host:port`",
@@ -298,6 +303,7 @@ class TargetConfig(_Model):
             conflicts={pattern: rules.rules for pattern, rules in self.conflicts.items()},
             missing_parents=self.missing_parents,
             exceptions={name: e.exceptions for name, e in self.exceptions.items()},
+            references=self.references,
         )
 
     @model_validator(mode="after")

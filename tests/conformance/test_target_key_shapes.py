@@ -186,3 +186,22 @@ def test_one_column_that_two_keys_lead_to_the_same_parent_is_translated_once(pla
         stream.batch(*people(1, 2), row(ACCOUNTS, 8, "k", user_id=2), row(children, 1, "a", of=2)),
     )
     assert parents(place, "users p on p.id = c.of") == {"a": "u2"}
+
+
+def test_a_declared_reference_is_translated_like_a_foreign_key(place: Place) -> None:
+    """The source has no foreign key; a parent that comes later in the batch is waited for."""
+    stream, children = Stream(), child()
+    target = place.target(references={"app.children.of": "app.users.id"})
+    target.prepare([USERS, children])
+    deliver(
+        target,
+        stream.batch(
+            row(children, 1, "a", of=3),
+            *people(1, 2),
+            row(children, 2, "b", of=1),
+            *people(3),
+        ),
+    )
+    assert parents(place, "users p on p.id = c.of") == {"a": "u3", "b": "u1"}
+    deliver(target, stream.batch(u(children, id=1, sync_id="a", of=2, code=None, line=None)))
+    assert parents(place, "users p on p.id = c.of") == {"a": "u2", "b": "u1"}
