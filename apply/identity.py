@@ -1,8 +1,7 @@
 """Which identity a source's key meant at each moment: learned from the rows of referenced tables,
 and from seeds.
 
-Facts become intervals of (batch, ordinal), closed and never deleted, so that a late child finds the
-parent of *its* moment even when a key was used again. Local keys are not kept here: they are read
+Not here: how facts become intervals (apply/intervals.py). Local keys are not kept: they are read
 when they are written.
 """
 
@@ -59,6 +58,8 @@ class Identities:
 
         whole_batch: a first fact tells what its key meant since the batch's beginning.
         """
+        if not whole_batch:
+            found = self._news(table, found)
         if not found:
             return
         touched = self._touched.setdefault(table, set()) if whole_batch else set()
@@ -68,13 +69,39 @@ class Identities:
         ends, new = intervals(found, active, begin, touched)
         self._end(table, ends)
         self._add(table, new)
-        self._remember(table, [k for k, _ in ends], new)
+        self._remember(table, [k for k, _ in ends], new, active)
 
-    def _remember(self, table: str, ended: list[str], new: Sequence[Interval]) -> None:
+    def _news(self, table: str, found: Sequence[Fact]) -> Sequence[Fact]:
+        """Without the updates of rows that keep their key, where it is remembered as theirs; unless
+        another fact here is about that key or row.
+        """
+        memory, number = self._memory, self._session.number(table)
+        kept = [f for f in found if f.now is not None and f.now == f.before]
+        if memory is None or not kept:
+            return found
+        meant = memory.find(number, [f.now for f in kept], [f.ordinal for f in kept])
+        memory.missed()
+        known = {f for f, identity in zip(kept, meant, strict=True) if f.identity == identity}
+        news = [f for f in found if f not in known]
+        told = {k for f in news for k in (f.now, f.before)}, {f.identity for f in news}
+        return [f for f in found if f not in known or f.now in told[0] or f.identity in told[1]]
+
+    def _remember(
+        self,
+        table: str,
+        ended: list[str],
+        new: Sequence[Interval],
+        active: Sequence[tuple[str, str]] = (),
+    ) -> None:
         known, number = self._session.known, self._session.number(table)
-        known.drop(number, [*ended, *(n.source_key for n in new)])
+        changed = {*ended, *(n.source_key for n in new)}
+        known.drop(number, list(changed))
+        if self._memory is None:
+            return
+        same = [pair for pair in active if pair[0] not in changed]
+        known.put(number, [key for key, _ in same], [identity for _, identity in same])
         live = [n for n in new if n.end is None]
-        if live and self._memory is not None:
+        if live:
             keys, identities = [n.source_key for n in live], [n.identity for n in live]
             known.fresh(number, keys, identities, [n.start for n in live])
 

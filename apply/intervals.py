@@ -1,4 +1,8 @@
-"""What rows say of their tables' keys -> from when to when each key meant an identity: pure."""
+"""What rows say of their table's keys, as intervals: pure functions, for apply/identity.py.
+
+Facts become intervals of (batch, ordinal), closed and never deleted, so that a late child finds the
+parent of *its* moment even when a key was used again.
+"""
 
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple

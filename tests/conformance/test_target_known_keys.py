@@ -157,3 +157,51 @@ def test_a_changed_key_of_the_source_is_one_rows_update(place: Place) -> None:
     assert links(target) == {"o1": ("a", None), "o2": ("a", None)}
     deliver(target, stream.batch(d(ORDERS, sync_id="o1"), order(3, 11, 11)))
     assert links(target) == {"o2": ("a", None), "o3": ("a", "a")}
+
+
+def test_updates_that_keep_a_remembered_key_need_no_look(place: Place) -> None:
+    """With the key before, without it, and after a restart from the second batch on."""
+    stream, target = Stream(), place.target()
+    target.prepare([USERS, ORDERS])
+    deliver(target, stream.batch(user(10, "a"), user(11, "b"), order(1, 10)))
+    target = place.target()
+    deliver(target, stream.batch(u(USERS, id=10, sync_id="a", name="1"), user(12, "c")))
+    said: list[str] = []
+    engine = cast(Any, target)._server.engine
+    sa.event.listen(engine, "before_cursor_execute", lambda *given: said.append(given[2]))
+    before = {"id": 10, "sync_id": "a", "name": "1"}
+    deliver(
+        target,
+        stream.batch(
+            u(USERS, before, id=10, sync_id="a", name="2"), u(USERS, id=12, sync_id="c", name="2")
+        ),
+    )
+    assert said
+    assert not [statement for statement in said if "headwater_identity" in statement]
+    names = place.query("select sync_id, name from users order by sync_id")
+    assert [tuple(row) for row in names] == [("a", "2"), ("b", "b"), ("c", "2")]
+
+
+def test_a_key_that_goes_away_and_comes_back_in_one_block_is_followed(place: Place) -> None:
+    """No key before is logged: the last update looks as if nothing had changed."""
+    stream, target = Stream(), place.target()
+    target.prepare([USERS, ORDERS])
+    deliver(target, stream.batch(user(10, "a"), order(9, 10)))
+    deliver(
+        target,
+        stream.batch(
+            u(USERS, id=11, sync_id="a", name="away"),
+            user(10, "b"),
+            order(1, 10, 11),
+            u(USERS, id=12, sync_id="b", name="b"),
+            u(USERS, id=10, sync_id="a", name="back"),
+            order(2, 10, 12),
+        ),
+    )
+    assert links(target) == {"o1": ("b", "a"), "o2": ("a", "b"), "o9": ("a", None)}
+    deliver(target, stream.batch(order(3, 10, 12)))
+    assert links(target)["o3"] == ("a", "b")
+    open_ = place.query(
+        "select source_key, identity from headwater_identity where to_batch is null"
+    )
+    assert {tuple(row) for row in open_} == {("10", "a"), ("12", "b")}
