@@ -86,6 +86,7 @@ def untranslatable(table: Table, known: Known, placement: Placement) -> list[Fin
     other rows.
     """
     translated = translated_keys(table, known, placement)
+    names = {c.name for c in wanted(table, placement)}
     found = [
         Finding(
             where=f"{table.full_name}.{name}",
@@ -95,6 +96,17 @@ def untranslatable(table: Table, known: Known, placement: Placement) -> list[Fin
         )
         for name in table.identity
         if name in translated
+    ]
+    found += [
+        Finding(
+            where=f"{table.full_name}.{name}",
+            problem=f"references {_parent(key)}, whose rows are identified by several columns "
+            f"({', '.join(known[key.parent].identity)}): its keys cannot be translated",
+            fix=f"identify {key.parent} by one column (sync_id, or a unique one), set "
+            f'primary_keys = "copy", or exclude "{table.full_name}.{name}" for this target',
+        )
+        for name, key in translated.items()
+        if len(known[key.parent].identity) > 1 and name in names
     ]
     return found + list(_unfollowed(table, known, placement))
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from capture.mysql_paging import refuse_null
 from capture.mysql_tables import Described
 from schemas.change import Commit, Piece, Rows, Stamp, Truncate
 from schemas.codec import Envelope
@@ -67,14 +68,14 @@ class Batch:
         first, held = self._ordinal, len(rows.values)
         end = found.decoder.images(data, start, first, envelope, op, rows.keys, rows.values)
         rows.ops.extend([op] * (end - first))
-        self._added(rows, held, end)
+        self._added(found, rows, held, end)
 
     def updates(self, found: Described, data: bytes, start: int) -> None:
         """Add an event's updated rows."""
         rows, envelope = self._open(found)
         first, held = self._ordinal, len(rows.values)
         end = found.decoder.updates(data, start, first, envelope, rows.ops, rows.keys, rows.values)
-        self._added(rows, held, end)
+        self._added(found, rows, held, end)
 
     def mark(self) -> Mark:
         """Where the batch stands, to come back to."""
@@ -152,7 +153,9 @@ class Batch:
             )
         return rows, envelope
 
-    def _added(self, rows: Rows, held: int, end: int) -> None:
+    def _added(self, found: Described, rows: Rows, held: int, end: int) -> None:
+        if found.may_be_null:
+            refuse_null(found.table, rows.keys[held:])
         added = end - self._ordinal
         rows.ordinals.extend(range(self._ordinal, end))
         self._ordinal = end

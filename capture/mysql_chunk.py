@@ -120,6 +120,7 @@ def _read(
                 nullable = [c for c in paging.paging_columns(table) if c.nullable]
                 raise paging.null_key(table, nullable)
             rows = results.encoded(connection, sql + suffix, table, columns, envelope(read_at))
+        paging.refuse_null(table, rows.keys)
         high = flavour.now(cursor)
     last = [rows.last[selected.index(k)] for k in key] if rows.keys else []
     return _Read(rows, last, seen, high, read_at)

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from capture.mysql_catalog import quoted
-from schemas.codec import Wire
+from schemas.codec import Wire, quote
 from schemas.errors import Poison
 from schemas.kinds import Kind
 from schemas.mysql_text import expression
@@ -96,8 +96,17 @@ def among(table: Table, identities: Sequence[bytes]) -> str:
     return f" WHERE ({') OR ('.join(each)})"
 
 
+def refuse_null(table: Table, keys: Sequence[bytes]) -> None:
+    """Raise Poison for a wire key that is null in part: all such rows would be one in the log."""
+    nullable = [table.by_name[n] for n in table.identity if table.by_name[n].nullable]
+    # A text's own quotes are escaped: this is never part of a value.
+    members = [f"{quote(c.name)}:null".encode() for c in nullable]
+    if any(member in key for member in members for key in keys):
+        raise null_key(table, nullable)
+
+
 def null_key(table: Table, columns: Sequence[Column]) -> Poison:
-    """The error for a row whose paging key is null in part."""
+    """The error for a row whose key is null in part."""
     return Poison(
         f"found a row of {table.full_name} whose {' or '.join(c.name for c in columns)} is null",
         hint="give every row a value and make the column NOT NULL, or exclude the table",

@@ -35,6 +35,8 @@ class Described:
     column_count: int
     shape: tuple[object, ...]
     """Names and stored types: what cannot change without a statement in the log."""
+    may_be_null: bool
+    """Whether a row's identity may be null, which each row is then looked at for."""
 
 
 def catalog_table(found: CatalogTable, family: str, selection: Selection) -> Table:
@@ -105,7 +107,13 @@ def described(
     table = _from_map(found, kinds, catalog, family, selection)
     decoder = row_decoder(table.full_name, found.columns, kinds, charsets, table.identity)
     shape = tuple(replace(c, labels=()) for c in found.columns)
-    return Described(table=table, decoder=decoder, column_count=len(found.columns), shape=shape)
+    return Described(
+        table=table,
+        decoder=decoder,
+        column_count=len(found.columns),
+        shape=shape,
+        may_be_null=any(table.by_name[n].nullable for n in table.identity),
+    )
 
 
 def row_decoder(

@@ -29,6 +29,7 @@ from ops.database_urls import TARGET_FAMILIES, Place, family_of, place_of
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
+NaturalKey = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 MIB = 1 << 20
 _POLLING = {"version", "tombstone", "poll_seconds", "poll_window"}
@@ -120,10 +121,11 @@ class SourceConfig(_Model):
         default=(),
         description="patterns `schema.table.column`: columns that never leave the source",
     )
-    identity: Mapping[str, str] = Field(
+    identity: Mapping[str, str | NaturalKey] = Field(
         default_factory=dict,
-        description='what identifies a row, per table pattern: "primary_key" or a column; '
-        "default: the column sync_id. Not a key with a foreign key that targets translate",
+        description='what identifies a row, per table pattern: "primary_key", a column, or '
+        'several columns as a natural key (`["country", "article"]`); default: the column sync_id '
+        "(docs/identity.md). Not a key with a foreign key that targets translate",
     )
     first_copy: Literal["rows", "identities", "none"] = Field(
         default="rows",

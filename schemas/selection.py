@@ -17,14 +17,14 @@ class Selection:
     """Patterns over full names (`schema.table`, `schema.table.column`) with `*` and `?`; exclusion
     wins.
 
-    identity maps table patterns to "primary_key" or to a column's name; the first match counts,
-    otherwise the column `sync_id`.
+    identity maps table patterns to "primary_key", to a column's name, or to the names of several
+    columns (a natural key); the first match counts, otherwise the column `sync_id`.
     """
 
     include: Sequence[str] = ("*",)
     exclude: Sequence[str] = ()
     exclude_columns: Sequence[str] = ()
-    identity: Mapping[str, str] = field(default_factory=dict)
+    identity: Mapping[str, str | Sequence[str]] = field(default_factory=dict)
 
     def wants(self, schema: str, table: str) -> bool:
         """Whether the table is captured."""
@@ -58,10 +58,12 @@ class Selection:
                 f"found no primary key on {name}, which is configured to be identified by it",
                 hint=f"give {name} a primary key or a sync_id column, or exclude it",
             )
-        if wanted in columns:
-            return (wanted,)
+        names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
+        missing = [n for n in names if n not in columns]
+        if not missing:
+            return names
         raise Misconfigured(
-            f"found no column {wanted} on {name}",
-            hint=f'add it (unique, not null), set identity."{name}" = "primary_key", '
-            "or exclude the table",
+            f"found no column {', '.join(missing)} on {name}",
+            hint=f'add it (unique, not null), set identity."{name}" = "primary_key" or to the '
+            "columns of its natural key, or exclude the table",
         )
