@@ -5,7 +5,6 @@ Only rows that came from the source are touched. What the log did show has been 
 there is nothing left of it to do.
 """
 
-from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ import sqlalchemy as sa
 
 from apply.plan import Link, Plan
 from apply.transaction import ALL, Transaction
+from apply.uuids import wire_text
+from schemas.kinds import Kind
 
 ACTIONS = ("CASCADE", "SET NULL")
 
@@ -83,14 +84,12 @@ def _children(transaction: Transaction, of: Plan, child: Plan, link: Link) -> li
     found = sa.select(*columns).where(
         *_refers(transaction, of, rows, link), *(c.is_not(None) for c in columns)
     )
+    kinds = [child.by_name[n].kind for n in child.identity]
     return [
-        orjson.dumps(dict(zip(child.identity, map(_wire, row), strict=True)))
+        orjson.dumps(dict(zip(child.identity, map(_wire, row, kinds), strict=True)))
         for row in transaction.connection.execute(found)
     ]
 
 
-def _wire(value: Any) -> Any:
-    """An identity as its wire key has it: whole numbers, texts, UUIDs, and bytes as base64."""
-    if isinstance(value, bytes):
-        return b64encode(value).decode()
-    return value if isinstance(value, int) else str(value)
+def _wire(value: Any, kind: Kind) -> Any:
+    return int(value) if kind.name == "int" else wire_text(value, kind)

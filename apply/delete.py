@@ -110,9 +110,12 @@ class Deletes:
         identity, own = plan.target.c[plan.identity[0]], plan.target.c[plan.own_key]
         names = [str(orjson.loads(key)[plan.identity[0]]) for key in keys]
         for old, new in self._in.identities.heirs(plan.name, names):
+            texts = (sa.literal(name, sa.String) for name in (old, new))
             old_key, new_key = (
                 self._in.connection.scalar(sa.select(own).where(identity == value))
-                for value in (old, new)
+                for value in (
+                    self._in.server.from_text(text, identity, plan.identity_kind) for text in texts
+                )
             )
             if old_key is None or new_key is None:
                 continue

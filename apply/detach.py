@@ -2,7 +2,6 @@
 row comes (apply/identity.py, Identities.fill).
 """
 
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from apply.identity import FACTS
 from apply.own import IDENTITY, WAITING
 from apply.plan import Link, Plan
 from apply.transaction import Job, Transaction
+from apply.uuids import wire_text
 
 
 def detach(transaction: Transaction, plan: Plan) -> set[str]:
@@ -36,7 +36,7 @@ def _detach(transaction: Transaction, plan: Plan, child: Plan, link: Link) -> bo
         reference == parent.c[link.parent_key],
         i.c.source == transaction.source,
         i.c.table_name == plan.name,
-        server.exactly(identity, server.from_text(i.c.identity, identity)),
+        server.exactly(identity, server.from_text(i.c.identity, identity, plan.identity_kind)),
         # The source still has the row: what was deleted there, nothing references.
         i.c.to_batch.is_(None),
     ]
@@ -92,7 +92,7 @@ def has_come(transaction: Transaction, child: Plan, link: Link, parents: Sequenc
 
 def _wait(transaction: Transaction, child: Plan, link: Link, rows: Sequence[Any]) -> None:
     """Remember the references of these rows: their identities, and the source's keys."""
-    identities = [_text(row[0]) for row in rows]
+    identities = [wire_text(row[0], child.identity_kind) for row in rows]
     transaction.identities.forget(child, identities, link.column)
     waiting = {
         "source": [transaction.source] * len(rows),
@@ -103,7 +103,3 @@ def _wait(transaction: Transaction, child: Plan, link: Link, rows: Sequence[Any]
     }
     staged = {name: fields.text(values) for name, values in waiting.items()}
     transaction.session.add(WAITING, fields.lines(staged))
-
-
-def _text(value: Any) -> str:
-    return b64encode(value).decode() if isinstance(value, bytes) else str(value)

@@ -37,7 +37,7 @@ class Exempt:
                 continue
             view = plan.view or View(name=plan.name, computed={})
             excluded, pinned = (
-                frozenset(key for key, is_ in rows.items() if is_ == what)
+                frozenset(plan.one_case([key for key, is_ in rows.items() if is_ == what]))
                 for what in get_args(Exemption)[:2]
             )
             plan.view = replace(view, excluded=excluded, pinned=pinned)
@@ -84,7 +84,12 @@ def ours(server: Server, plan: Plan) -> sa.ColumnElement[bool]:
     for key in sorted(plan.view.excluded) if plan.view is not None else ():
         values = orjson.loads(key)
         same = (
-            server.exactly(c, server.from_text(sa.literal(str(values[c.key]), sa.String), c))
+            server.exactly(
+                c,
+                server.from_text(
+                    sa.literal(str(values[c.key]), sa.String), c, plan.by_name[c.key].kind
+                ),
+            )
             for c in columns
         )
         tests.append(~sa.and_(*same))

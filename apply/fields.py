@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from struct import pack, unpack
 from typing import Any, NamedTuple
 
+from apply import uuids
+from schemas.kinds import Kind
+
 NULL = r"\N"
 
 Fields = Callable[[list[Any]], list[str]]
@@ -123,6 +126,44 @@ hexadecimal = _hexadecimal("")
 hexadecimal_with_prefix = _hexadecimal(r"\\x")
 
 
+def uuid_of_bytes(values: list[Any]) -> list[str]:
+    """Sixteen bytes as a UUID's text."""
+    fields = [NULL if v is None else uuids.text_of(v) for v in values]
+    _refuse_others(fields, values)
+    return fields
+
+
+def _bytes_of_uuid(prefix: str) -> Fields:
+    """A UUID's text as `prefix` and hex digits."""
+
+    def fields(values: list[Any]) -> list[str]:
+        _refuse_others(values, values)
+        return [NULL if v is None else prefix + v.replace("-", "").lower() for v in values]
+
+    return fields
+
+
+bytes_of_uuid = _bytes_of_uuid("")
+bytes_of_uuid_with_prefix = _bytes_of_uuid(r"\\x")
+
+
+def _refuse_others(texts: list[Any], values: list[Any]) -> None:
+    for row, (text_, value) in enumerate(zip(texts, values, strict=True)):
+        if value is not None and not uuids.TEXT.fullmatch(text_):
+            raise Unsendable(row)
+
+
+def of_uuid(kind: Kind, family: str, *, prefix: bool = False) -> Fields | None:
+    """How a UUID is written to a column of another form than the source's; None where it is not
+    one.
+    """
+    if uuids.is_text_elsewhere(kind, family):
+        return uuid_of_bytes
+    if uuids.is_bytes_elsewhere(kind, family):
+        return bytes_of_uuid_with_prefix if prefix else bytes_of_uuid
+    return None
+
+
 def without_zone(values: list[Any]) -> list[str]:
     """Instants as UTC clocks, for servers that do not read the Z."""
     return [NULL if v is None else v[:-1] if v[-1] == "Z" else v for v in values]
@@ -171,6 +212,9 @@ NATIVE: Mapping[Fields, str] = {
     double_but_negative_zero: "plain, not -0.0",
     hexadecimal: "hexadecimal",
     hexadecimal_with_prefix: "hexadecimal with prefix",
+    uuid_of_bytes: "uuid of bytes",
+    bytes_of_uuid: "bytes of uuid",
+    bytes_of_uuid_with_prefix: "bytes of uuid with prefix",
     without_zone: "without zone",
     json_in_doubles: "json in doubles",
 }

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import types as t
 from sqlalchemy.dialects import mysql
 
+from apply import uuids
 from apply.fields import Fields
 from apply.server import DECLARED, Server
 from schemas.kinds import Kind
@@ -29,9 +30,18 @@ _MYSQL_BITS = {
 _BITS = {"SMALLINT": 16, "INTEGER": 32, "INT": 32, "BIGINT": 64}
 
 
-def unfit(kind: Kind, column: sa.Column[Any], *, is_mysql: bool, is_key: bool) -> str | None:
-    """Why the column cannot take the kind's values ("is narrower: …"), or None where it can."""
+def unfit(
+    kind: Kind, column: sa.Column[Any], *, is_mysql: bool, is_key: bool, is_identity: bool = False
+) -> str | None:
+    """Why the column cannot take the kind's values ("is narrower: …"), or None where it can.
+
+    is_identity: text or bytes there may be a UUID.
+    """
     family = family_of(column.type)
+    if is_identity or kind.name == "uuid" or (kind.name == "binary" and kind.length == 16):
+        is_text = uuids.is_text_elsewhere(kind, family) and (is_identity or family == "uuid")
+        if is_text or uuids.is_bytes_elsewhere(kind, family):
+            return None if _holds_uuids(column.type) else f"does not hold UUIDs: {_text(column)}"
     wider = _ACCEPTS.get(kind.name, ())
     if family not in wider:
         return f"is {_text(column)}, which does not hold {kind.name} values exactly"
@@ -48,6 +58,15 @@ def _text(column: sa.Column[Any]) -> str:
 def _kind_text(kind: Kind) -> str:
     parts = {k: v for k, v in kind.to_json().items() if k not in ("name", "labels")}
     return f"{kind.name} {parts}" if parts else kind.name
+
+
+def _holds_uuids(column: Any) -> bool:
+    """Whether the text of a UUID fits, or its bytes, without blanks or zeros behind them."""
+    length = getattr(column, "length", None)
+    if isinstance(column, mysql.BINARY):
+        return bool(length == 16)
+    least = 36 if isinstance(column, t.String) else 16
+    return length is None or bool(length >= least)
 
 
 _ACCEPTS: dict[str, tuple[str, ...]] = {

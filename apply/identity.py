@@ -250,13 +250,14 @@ class Identities:
         if link.parent is None or not link.translated:
             return False
         i, parent = IDENTITY.c, link.parent
-        same = self._server.from_text(i.identity, parent.c[link.parent_identity])
+        column = parent.c[link.parent_identity]
+        same = self._server.from_text(i.identity, column, link.identity_kind)
         found = sa.select(sa.literal(1)).where(
             i.source == self._source,
             i.table_name == link.parent_name,
             i.source_key == source_key,
             i.to_batch.is_(None),
-            parent.c[link.parent_identity] == same,
+            column == same,
         )
         return self._connection.scalar(found.limit(1)) is not None
 
@@ -277,7 +278,7 @@ class Identities:
             i.table_name == link.parent_name,
             i.source_key == key,
             i.to_batch.is_(None),
-            column == self._server.from_text(i.identity, column),
+            column == self._server.from_text(i.identity, column, link.identity_kind),
         )
         return set(self._connection.scalars(found))
 
@@ -311,7 +312,7 @@ class Identities:
                 i.table_name == link.parent_name,
                 i.source_key == w.source_key,
                 i.to_batch.is_(None),
-                name == self._server.from_text(i.identity, name),
+                name == self._server.from_text(i.identity, name, link.identity_kind),
             ]
         else:
             parents = [key == self._server.from_text(w.source_key, key)]
@@ -322,13 +323,14 @@ class Identities:
                 w.source == self._source,
                 w.table_name == plan.name,
                 w.column_name == link.column,
-                row == self._server.from_text(w.identity, row),
+                row == self._server.from_text(w.identity, row, plan.identity_kind),
                 child.c[link.column].is_(None),
                 *parents,
             )
         )
         filled = sa.exists().where(
-            row == self._server.from_text(w.identity, row), child.c[link.column].is_not(None)
+            row == self._server.from_text(w.identity, row, plan.identity_kind),
+            child.c[link.column].is_not(None),
         )
         mine = (w.source == self._source) & (w.table_name == plan.name)
         self._connection.execute(

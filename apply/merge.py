@@ -15,7 +15,6 @@ import sqlalchemy as sa
 
 from apply.exempt import ours
 from apply.fold import fold
-from apply.intervals import facts
 from apply.own import WAITING
 from apply.plan import HOLD, ORDINAL, SET, Plan
 from apply.server import Cause, Server
@@ -102,8 +101,7 @@ class _Merging:
                 plan = self._in.plan(rows.table.full_name, rows.table.fingerprint)
                 self._stage(self._shadow(plan), rows, batch.batch)
                 if plan.is_tracked:
-                    key = plan.source.primary_key[0]
-                    self._in.identities.learn(plan.name, list(facts(rows, key, plan.identity[0])))
+                    self._in.learn(plan, rows)
         for shadow in self._shadows.values():
             self._in.server.analyze(self._in.connection, shadow.plan.stage)
             for link in shadow.plan.translated.values():

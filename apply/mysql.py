@@ -11,12 +11,12 @@ from typing import Any
 import pymysql
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateTable
 
 from apply import ddl, fields, mysql_errors, read_back
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
+from apply.mysql_from_text import from_text
 from apply.mysql_stream import StreamConnection, undecoded
 from apply.server import Cause, Unstorable
 from apply.target import Placement
@@ -137,6 +137,8 @@ class MySQLServer:
                 kind.charset, kind.collation = charset, collation  # type: ignore[attr-defined]
 
     def fields(self, kind: Kind, family: str) -> Fields:
+        if (uuid := fields.of_uuid(kind, family)) is not None:
+            return uuid
         if kind.name == "binary":
             return fields.hexadecimal
         if kind.name == "bool":
@@ -161,14 +163,8 @@ class MySQLServer:
             return equal & (sa.cast(column, mysql.BINARY) == sa.cast(other, mysql.BINARY))
         return equal
 
-    def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
-        if isinstance(like.type, _BINARY):
-            return sa.func.from_base64(text)
-        charset = getattr(like.type, "charset", None)
-        if not isinstance(like.type, sa.String) or charset is None:
-            return text
-        collation = str(like.type.collation)
-        return sa.collate(sa.type_coerce(_Using(text, charset), sa.String()), collation)
+    def from_text(self, text: Any, like: sa.Column[Any], kind: Kind | None = None) -> Any:
+        return from_text(text, like, kind)
 
     def make(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.execute(CreateTable(table))
@@ -366,22 +362,6 @@ class MySQLServer:
 
 
 _BINARY = (sa.LargeBinary, sa.types._Binary)
-
-
-class _Using(sa.sql.functions.GenericFunction[str]):
-    """CONVERT(text USING charset)."""
-
-    inherit_cache = True
-    name = "hw_convert_using"
-
-    def __init__(self, text: Any, charset: str) -> None:
-        super().__init__(text, sa.literal_column(charset))
-
-
-@compiles(_Using)
-def _using(element: Any, compiler: Any, **kw: Any) -> str:
-    text, charset = element.clauses
-    return f"CONVERT({compiler.process(text, **kw)} USING {compiler.process(charset, **kw)})"
 
 
 def _whole(raw: bytes) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from apply.fields import NATIVE, Fields
@@ -54,6 +55,8 @@ class Link:
     parent: sa.Table | None
     parent_key: str
     parent_identity: str
+    identity_kind: Kind
+    """What the parent's identity is at the source."""
     translated: bool
     late: bool
     nullable: bool
@@ -118,6 +121,26 @@ class Plan:
     def identity(self) -> tuple[str, ...]:
         """The columns that find a row."""
         return self.source.identity
+
+    @cached_property
+    def identity_kind(self) -> Kind:
+        """What an identity of one column is at the source."""
+        return self.source.by_name[self.identity[0]].kind
+
+    @cached_property
+    def is_of_any_case(self) -> bool:
+        """Whether texts that differ in case alone are one identity here: UUIDs."""
+        taken = self.by_name.get(self.identity[0])
+        if taken is None or len(self.identity) > 1:
+            return False
+        return taken.kind.name == "text" and taken.family in ("uuid", "binary")
+
+    def one_case(self, keys: Sequence[bytes]) -> Sequence[bytes]:
+        """Wire keys as they are the same here."""
+        if not self.is_of_any_case or b"".join(keys).islower():
+            return keys
+        start = len(orjson.dumps(self.identity[0])) + 2
+        return [key[:start] + key[start:].lower() for key in keys]
 
     @cached_property
     def by_name(self) -> dict[str, Taken]:

@@ -78,7 +78,13 @@ def problems(
             found.append(Finding(where=where, problem=MISSING, fix=fix))
             continue
         mine = target.c[column.name]
-        why = unfit(column.kind, mine, is_mysql=server.is_mysql, is_key=column.name in keyed)
+        why = unfit(
+            column.kind,
+            mine,
+            is_mysql=server.is_mysql,
+            is_key=column.name in keyed,
+            is_identity=column.name in table.identity,
+        )
         if why and column.name not in translated and mine.computed is None:
             fix = f'alter the column, or exclude "{name}.{column.name}" for this target'
             found.append(Finding(where=where, problem=why, fix=fix))
@@ -308,6 +314,7 @@ def _links(
                 parent=mine,
                 parent_key=key.parent_column,
                 parent_identity=parent.identity[0],
+                identity_kind=parent.by_name[parent.identity[0]].kind,
                 translated=is_translated,
                 late=late,
                 nullable=nullable,

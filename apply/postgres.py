@@ -14,9 +14,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateTable
 
-from apply import ddl, fields, read_back
+from apply import ddl, fields, read_back, uuids
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
+from apply.fit import family_of
 from apply.server import DIRECT, LATE_UNIQUES, Cause, Unstorable
 from apply.target import Placement
 from schemas import postgres_checksum, postgres_text
@@ -121,6 +122,8 @@ class PostgresServer:
         )
 
     def fields(self, kind: Kind, family: str) -> Fields:
+        if (uuid := fields.of_uuid(kind, family, prefix=True)) is not None:
+            return uuid
         if kind.name == "binary":
             return fields.hexadecimal_with_prefix
         if kind.name == "bool":
@@ -131,10 +134,14 @@ class PostgresServer:
         equal: sa.ColumnElement[bool] = column == other
         return equal
 
-    def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
-        if isinstance(like.type, sa.LargeBinary):
-            return sa.func.decode(text, "base64")
-        return sa.cast(text, like.type)
+    def from_text(self, text: Any, like: sa.Column[Any], kind: Kind | None = None) -> Any:
+        family = family_of(like.type)
+        if kind is not None and uuids.is_bytes_elsewhere(kind, family):
+            return sa.func.decode(sa.func.replace(text, "-", ""), "hex")
+        if kind is not None and uuids.is_text_elsewhere(kind, family):
+            digits = sa.func.encode(sa.func.decode(text, "base64"), "hex")
+            return sa.cast(sa.cast(digits, sa.Uuid), like.type)
+        return sa.func.decode(text, "base64") if family == "binary" else sa.cast(text, like.type)
 
     def make(self, connection: sa.Connection, table: sa.Table) -> None:
         connection.execute(CreateTable(table))

@@ -95,4 +95,4 @@ class TargetRanges:
         text = str(value)
         if taken.kind.name == "timestamp" and taken.family != "text":
             text = text.removesuffix("Z")
-        return self._server.from_text(sa.literal(text, sa.String), taken.column)
+        return self._server.from_text(sa.literal(text, sa.String), taken.column, taken.kind)

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
+from apply import uuids
 from apply.exempt import ours
 from apply.fit import family_of
 from apply.plan import Link, Plan
@@ -28,6 +30,10 @@ def read_kind(kind: Kind, family: str) -> Kind:
     """The kind whose text the target prints, where its column is of another family than the
     source's.
     """
+    if uuids.is_bytes_elsewhere(kind, family):
+        return _BINARY
+    if uuids.is_text_elsewhere(kind, family):
+        return _UUID if family == "uuid" else _TEXT
     if kind.name == "bool":
         return _FLAG if family == "bool" else _NUMBER
     if family == "bool":
@@ -40,7 +46,7 @@ def kinds(plan: Plan) -> dict[str, Kind]:
     compare by.
     """
     return {
-        t.name: _UUID if t.kind.name == "text" and t.family == "uuid" else t.kind
+        t.name: _UUID if t.kind.name == "text" and t.family in ("uuid", "binary") else t.kind
         for t in plan.taken
         if not t.once
     }
@@ -49,13 +55,15 @@ def kinds(plan: Plan) -> dict[str, Kind]:
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What is selected of a planned table: columns as `Server.read` takes them, from where (every
-    parent of a translated reference is joined under a name of its own), and whose rows.
+    parent of a translated reference is joined under a name of its own), and whose rows. back: by
+    place among the columns, what makes of the printed text what the source would have printed.
     """
 
     names: Sequence[str]
     columns: Sequence[tuple[Kind, str, Any]]
     parents: Mapping[str, Any]
     links: Mapping[int, Link]
+    back: Mapping[int, Callable[[str], str]]
     source: Any
     ours: sa.ColumnElement[bool]
 
@@ -72,6 +80,7 @@ def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
     names: list[str] = []
     columns: list[tuple[Kind, str, Any]] = []
     links: dict[int, Link] = {}
+    back: dict[int, Callable[[str], str]] = {}
     parents: dict[str, Any] = {}
     source: Any = plan.target
     for name in wanted:
@@ -79,6 +88,8 @@ def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
         names.append(name)
         link = plan.translated.get(name)
         if link is None:
+            if (turned := uuids.back(taken.kind, taken.family)) is not None:
+                back[len(columns)] = turned
             columns.append((read_kind(taken.kind, taken.family), taken.family, taken.column))
             continue
         assert link.parent is not None
@@ -87,9 +98,11 @@ def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
         source = source.outerjoin(parent, plan.target.c[link.column] == parent.c[link.parent_key])
         columns.append((_NUMBER, "int", taken.column.is_not(None)))
         identity = parent.c[link.parent_identity]
-        is_binary = family_of(identity.type) == "binary"
-        columns.append((_BINARY if is_binary else _TEXT, "text", identity))
-    return Selected(names, columns, parents, links, source, ours(server, plan))
+        family = family_of(identity.type)
+        if (turned := uuids.back(link.identity_kind, family)) is not None:
+            back[len(columns)] = turned
+        columns.append((_BINARY if family == "binary" else _TEXT, "text", identity))
+    return Selected(names, columns, parents, links, back, source, ours(server, plan))
 
 
 def rows(
@@ -111,7 +124,7 @@ def read_rows(
 ) -> Iterator[list[list[Wire]]]:
     """The same of a statement over what is chosen; connection: as in Server.read."""
     for block in server.read(chosen.columns, statement, limit, connection=connection):
-        yield list(map(list, zip(*_columns(block, chosen.links), strict=True)))
+        yield list(map(list, zip(*_columns(block, chosen), strict=True)))
 
 
 def total(
@@ -151,10 +164,10 @@ def fragments(
         yield list(map(list, zip(*columns, strict=True)))
 
 
-def _columns(block: Sequence[Sequence[str | None]], links: Mapping[int, Link]) -> Iterator[Any]:
-    printed = enumerate(zip(*block, strict=True))
+def _columns(block: Sequence[Sequence[str | None]], chosen: Selected) -> Iterator[Any]:
+    printed = enumerate(map(_turned, zip(*block, strict=True), _each(chosen)))
     for at, values in printed:
-        link = links.get(at)
+        link = chosen.links.get(at)
         if link is None:
             yield wires(values)
             continue
@@ -166,3 +179,15 @@ def _columns(block: Sequence[Sequence[str | None]], links: Mapping[int, Link]) -
             image(names, [identity or "null"]) if is_set in ("1", "true") else None
             for is_set, identity in zip(values, identities, strict=True)
         ]
+
+
+def _each(chosen: Selected) -> Iterator[Callable[[str], str] | None]:
+    return (chosen.back.get(at) for at in range(len(chosen.columns)))
+
+
+def _turned(
+    printed: Sequence[str | None], back: Callable[[str], str] | None
+) -> Sequence[str | None]:
+    if back is None:
+        return printed
+    return [None if f is None else orjson.dumps(back(orjson.loads(f))).decode() for f in printed]

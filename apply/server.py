@@ -83,8 +83,10 @@ class Server(Protocol):
         """`column = other`, by index and without a collation's leniency."""
         ...
 
-    def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
-        """A text column as a value assigned to a column like `like`; of binary, its base64."""
+    def from_text(self, text: Any, like: sa.Column[Any], kind: Kind | None = None) -> Any:
+        """A text column as a value assigned to a column like `like`; of binary, its base64. kind:
+        the source's, whose wire form the text has, where a UUID may be kept in another one here.
+        """
         ...
 
     def make(self, connection: sa.Connection, table: sa.Table) -> None:

@@ -242,7 +242,9 @@ class Statements:
             return []
         this = sa.literal(batch, sa.BigInteger)
         then = i.c.to_batch.is_(None) if as_of_end else self._then(i, this)
-        identity = self._server.from_text(i.c.identity, parent.c[link.parent_identity])
+        identity = self._server.from_text(
+            i.c.identity, parent.c[link.parent_identity], link.identity_kind
+        )
         return [
             sa.update(s)
             .values({s.c[link.identity]: identity, s.c[link.column]: sa.null()})

@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 
-from apply import ddl, fields, read_back
+from apply import ddl, fields, read_back, uuids
 from apply.database import DatabaseTarget
 from apply.fields import Fields, Lines
 from apply.fit import family_of
@@ -153,6 +153,8 @@ class SqliteServer:
         table.info[DIRECT] = bool(connection.scalar(strict, name))
 
     def fields(self, kind: Kind, family: str) -> Fields:
+        if (uuid := fields.of_uuid(kind, family)) is not None:
+            return uuid
         if kind.name == "binary":
             return fields.hexadecimal
         if kind.name == "bool":
@@ -170,8 +172,13 @@ class SqliteServer:
             return equal & exact
         return equal
 
-    def from_text(self, text: Any, like: sa.Column[Any]) -> Any:
-        if isinstance(like.type, sa.LargeBinary):
+    def from_text(self, text: Any, like: sa.Column[Any], kind: Kind | None = None) -> Any:
+        family = family_of(like.type)
+        if kind is not None and uuids.is_bytes_elsewhere(kind, family):
+            return sa.func.headwater_bytes(sa.func.headwater_base64(text))
+        if kind is not None and uuids.is_text_elsewhere(kind, family):
+            return sa.func.headwater_uuid(text)
+        if family == "binary":
             return sa.func.headwater_bytes(text)
         return sa.cast(text, like.type) if isinstance(like.type, sa.Integer | sa.Float) else text
 
@@ -360,15 +367,20 @@ def _code(error: sa.exc.DBAPIError) -> int:
     return getattr(error.orig, "sqlite_errorcode", 0)
 
 
-def _bytes(text: str | None) -> bytes | None:
-    """The SQL function headwater_bytes: what base64 text means."""
-    return None if text is None else a2b_base64(text)
+def _of_text(function: Callable[[str], Any]) -> Callable[[str | None], Any]:
+    """As an SQL function: NULL stays NULL."""
+    return lambda text: None if text is None else function(text)
 
 
 def _begin_session(connection: Any, record: Any) -> None:
     # The driver would begin transactions at moments of its own.
     connection.isolation_level = None
-    connection.create_function("headwater_bytes", 1, _bytes, deterministic=True)
+    for name, function in (
+        ("headwater_bytes", a2b_base64),
+        ("headwater_base64", uuids.base64_of),
+        ("headwater_uuid", uuids.text_of),
+    ):
+        connection.create_function(name, 1, _of_text(function), deterministic=True)
     for pragma in (
         f"busy_timeout = {BUSY_MS}",
         "foreign_keys = ON",

@@ -113,7 +113,7 @@ class Sweeps:
 
     def _unseen(self, plan: Plan, name: str, sweep: Sweep) -> sa.Select[Any]:
         server, column = self._in.server, plan.target.c[name]
-        identity = server.from_text(SEEN.c.identity, column)
+        identity = server.from_text(SEEN.c.identity, column, plan.identity_kind)
         if isinstance(column.type, sa.Integer):
             # MySQL compares a number with text as doubles.
             identity = sa.cast(SEEN.c.identity, sa.Numeric(20, 0))

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from apply.fields import Lines, lines, plain
 from apply.fold import Folded, fold
 from apply.identity import Identities
+from apply.intervals import facts
 from apply.parking import Parking, Standing
 from apply.plan import ORDINAL, SET, Link, Plan
 from apply.plans import Plans
@@ -160,6 +161,20 @@ class Transaction:
             self.put_keys(plan, [rows.keys[i] for i in left], ordinals, batch)
             self.run(self.sql(plan).mark())
         return folded
+
+    def learn(self, plan: Plan, rows: Rows, *, whole_batch: bool = False) -> None:
+        """Take in what the rows say of their table's keys; whole_batch: see Identities.learn."""
+        found = list(facts(rows, plan.source.primary_key[0], plan.identity[0]))
+        if plan.is_of_any_case:
+            found = [fact._replace(identity=fact.identity.lower()) for fact in found]
+        self.identities.learn(plan.name, found, whole_batch=whole_batch)
+
+    def seed(self, name: str, pairs: Sequence[tuple[str, str]]) -> None:
+        """Take in keys of a table from before the stream began."""
+        plan = self._plans.newest.get(name)
+        if plan is not None and plan.is_of_any_case:
+            pairs = [(key, identity.lower()) for key, identity in pairs]
+        self.identities.seed(name, pairs)
 
     def keys_here(self, plan: Plan, rows: Rows) -> list[bytes]:
         """The keys of those rows that this target is to have."""

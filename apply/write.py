@@ -7,6 +7,7 @@ end, or an error was raised and nothing may commit.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -14,7 +15,6 @@ from apply.conflicts import Conflicts
 from apply.delete import Deletes
 from apply.detach import has_come
 from apply.fold import fold
-from apply.intervals import facts
 from apply.plan import Link, Plan
 from apply.queue import as_rows
 from apply.refused import Refusal, Refused
@@ -83,7 +83,7 @@ class Writing:
         for rows in block:
             stream, seeds = without_seeds(rows)
             for table, pairs in seeds.items():
-                self._in.identities.seed(table, pairs)
+                self._in.seed(table, pairs)
             if len(stream):
                 self._learn(self._plan(stream), stream)
 
@@ -115,6 +115,8 @@ class Writing:
         self._sweeps.note(plan, rows.keys)
         if self._are_new and not self._in.batch.seeds:
             self._learn(plan, rows)
+        if (keys := plan.one_case(rows.keys)) is not rows.keys:
+            rows = replace(rows, keys=list(keys))
         rows, batch = self._in.parking.sift(rows), self._in.batch.batch
         return self._ready(plan, rows, batch, are_new=self._are_new)
 
@@ -295,8 +297,7 @@ class Writing:
 
     def _learn(self, plan: Plan, rows: Rows) -> None:
         if plan.is_tracked:
-            found = list(facts(rows, plan.source.primary_key[0], plan.identity[0]))
-            self._in.identities.learn(plan.name, found, whole_batch=self._in.batch.seeds)
+            self._in.learn(plan, rows, whole_batch=self._in.batch.seeds)
 
 
 def without_seeds(rows: Rows) -> tuple[Rows, dict[str, list[tuple[str, str]]]]:

@@ -21,6 +21,7 @@ _FLOAT = (
     "ELSE CONCAT(TRIM(LEADING '0' FROM SUBSTR({1},3)),'e',"
     "CHAR_LENGTH(TRIM(LEADING '0' FROM SUBSTR({1},3))) - CHAR_LENGTH({1}) + 1) END))"
 )
+_SPELLED = "INSERT(INSERT(INSERT(INSERT(LOWER(HEX({0})),9,0,'-'),14,0,'-'),19,0,'-'),24,0,'-')"
 _TRIMMED = {"decimal", "time", "datetime", "timestamp"}
 _FAMILIES = {
     "int": ("int", "decimal"),
@@ -29,12 +30,12 @@ _FAMILIES = {
     "float": ("float",),
     "text": ("text", "enum"),
     "enum": ("enum", "text"),
-    "binary": ("binary",),
+    "binary": ("binary", "uuid"),
     "date": ("date",),
     "time": ("time",),
     "datetime": ("datetime",),
     "timestamp": ("timestamp", "datetime"),
-    "uuid": ("uuid", "text"),
+    "uuid": ("uuid", "text", "binary"),
 }
 
 
@@ -61,7 +62,10 @@ def field(kind: Kind, family: str, column: str, *, places: int) -> str | None:
         text = f"CONVERT({column} USING utf8mb4)"
         # A text that is no UUID must not look like two fields.
         return f"REPLACE(LOWER({text}),'|','!')" if kind.name == "uuid" else _TEXT.format(text)
-    return f"SHA2({column},256)" if family == "binary" else column
+    if kind.name == "binary":
+        raw = column if family == "binary" else f"UNHEX(REPLACE({column},'-',''))"
+        return f"SHA2({raw},256)"
+    return _SPELLED.format(column) if family == "binary" else column
 
 
 def reference(column: str, field: str, dangling: str) -> str:

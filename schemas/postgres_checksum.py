@@ -34,12 +34,15 @@ _FIELDS = {
     ("enum", "enum"): _TEXT,
     ("enum", "text"): _TEXT,
     ("binary", "binary"): "encode(sha256({0}),'hex')",
+    ("binary", "uuid"): "encode(sha256(uuid_send({0})),'hex')",
     ("date", "date"): "{0}",
     ("time", "time"): "{0}",
     ("datetime", "datetime"): "{0}",
     ("timestamp", "timestamp"): "timezone('UTC',{0})",
     ("timestamp", "datetime"): "{0}",
     ("uuid", "uuid"): "{0}",
+    ("uuid", "binary"): r"regexp_replace(encode({0},'hex'),"
+    r"'^(.{{8}})(.{{4}})(.{{4}})(.{{4}})(.{{12}})$','\1-\2-\3-\4-\5')",
     # A text that is no UUID must not look like two fields.
     ("uuid", "text"): "replace(lower({0}),'|','!')",
 }

@@ -38,8 +38,10 @@ class Selection:
         name = f"{schema}.{table}.{column}"
         return not any(fnmatchcase(name, p) for p in self.exclude_columns)
 
-    def identity_wanted(self, full_name: str) -> str:
-        """What is configured to identify the table's rows: "primary_key", or a column's name."""
+    def identity_wanted(self, full_name: str) -> str | Sequence[str]:
+        """What is configured to identify the table's rows: "primary_key", a column's name, or
+        the names of several.
+        """
         found = (v for p, v in self.identity.items() if fnmatchcase(full_name, p))
         return next(found, "sync_id")
 

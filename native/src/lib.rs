@@ -39,5 +39,5 @@ mod headwater_native {
 
     /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
     #[pymodule_export]
-    const INTERFACE: u32 = 6;
+    const INTERFACE: u32 = 7;
 }

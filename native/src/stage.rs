@@ -23,6 +23,8 @@ enum Form {
     Flag,
     Single { takes_negative_zero: bool },
     Hexadecimal(&'static [u8]),
+    UuidOfBytes,
+    BytesOfUuid(&'static [u8]),
     WithoutZone,
     JsonInDoubles,
     /// A source's key as text, to be translated.
@@ -40,6 +42,9 @@ impl Form {
             "single, not -0.0" => Form::Single { takes_negative_zero: false },
             "hexadecimal" => Form::Hexadecimal(b""),
             "hexadecimal with prefix" => Form::Hexadecimal(b"\\\\x"),
+            "uuid of bytes" => Form::UuidOfBytes,
+            "bytes of uuid" => Form::BytesOfUuid(b""),
+            "bytes of uuid with prefix" => Form::BytesOfUuid(b"\\\\x"),
             "without zone" => Form::WithoutZone,
             "json in doubles" => Form::JsonInDoubles,
             "key" => Form::Key,
@@ -173,6 +178,8 @@ impl Keys<'_> {
                 out.extend_from_slice(prefix);
                 hexadecimal(out, text)?;
             }
+            Form::UuidOfBytes => uuid_of_bytes(out, text)?,
+            Form::BytesOfUuid(prefix) => bytes_of_uuid(out, prefix, text)?,
             _ => return Err(LEFT),
         }
         Ok(())
@@ -265,6 +272,10 @@ fn field(out: &mut Vec<u8>, form: Form, token: Token, text: &mut Vec<u8>) -> Res
         (Form::Hexadecimal(prefix), Token::String { raw, is_escaped: false }) => {
             out.extend_from_slice(prefix);
             hexadecimal(out, raw)?;
+        }
+        (Form::UuidOfBytes, Token::String { raw, is_escaped: false }) => uuid_of_bytes(out, raw)?,
+        (Form::BytesOfUuid(prefix), Token::String { raw, is_escaped: false }) => {
+            bytes_of_uuid(out, prefix, raw)?;
         }
         (Form::WithoutZone, Token::String { raw: [clock @ .., b'Z'], is_escaped: false }) => {
             out.extend_from_slice(clock);
@@ -373,6 +384,40 @@ fn hexadecimal(out: &mut Vec<u8>, base64: &[u8]) -> Res<()> {
         for byte in bits.to_be_bytes().iter().skip(1).take(held) {
             out.push(HEX[usize::from(byte >> 4)]);
             out.push(HEX[usize::from(byte & 15)]);
+        }
+    }
+    Ok(())
+}
+
+/// Sixteen bytes as text.
+fn uuid_of_bytes(out: &mut Vec<u8>, base64: &[u8]) -> Res<()> {
+    let start = out.len();
+    hexadecimal(out, base64)?;
+    let digits = out.split_off(start);
+    if digits.len() != 32 {
+        return Err(LEFT);
+    }
+    for (place, digit) in digits.into_iter().enumerate() {
+        if matches!(place, 8 | 12 | 16 | 20) {
+            out.push(b'-');
+        }
+        out.push(digit);
+    }
+    Ok(())
+}
+
+/// The digits of a text.
+fn bytes_of_uuid(out: &mut Vec<u8>, prefix: &[u8], text: &[u8]) -> Res<()> {
+    if text.len() != 36 {
+        return Err(LEFT);
+    }
+    out.extend_from_slice(prefix);
+    for (place, &c) in text.iter().enumerate() {
+        match (place, c) {
+            (8 | 13 | 18 | 23, b'-') => {}
+            (8 | 13 | 18 | 23, _) => return Err(LEFT),
+            (_, c) if c.is_ascii_hexdigit() => out.push(c.to_ascii_lowercase()),
+            _ => return Err(LEFT),
         }
     }
     Ok(())

@@ -98,10 +98,14 @@ class Twin:
 
 def enrolled(tables: Sequence[Table], selection: Selection) -> dict[str, str]:
     """By full name, parents first, the tables whose rows have an id and its column's name; those
-    that are identified by their primary key are not among them.
+    that are identified by their primary key, or by several columns, are not among them.
     """
     wanted_of = {t.full_name: selection.identity_wanted(t.full_name) for t in parents_first(tables)}
-    return {name: sync for name, sync in wanted_of.items() if sync != "primary_key"}
+    return {
+        name: sync
+        for name, sync in wanted_of.items()
+        if isinstance(sync, str) and sync != "primary_key"
+    }
 
 
 def twins(

@@ -1,4 +1,6 @@
-"""Every target: rows found by a natural key, and what becomes of one that changes."""
+"""Every target: rows found by a natural key or a UUID in another form, and what becomes of one
+that changes.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from apply.target import Target
 from schemas.errors import SchemaConflict
+from schemas.kinds import Kind
 from schemas.table import ForeignKey
 from tests.conformance.targets import (
+    ID,
     INT,
+    SYNC_ID,
     Change,
     Place,
     Stream,
@@ -18,6 +24,7 @@ from tests.conformance.targets import (
     column,
     d,
     deliver,
+    foreign_key,
     held,
     place,
     table,
@@ -112,3 +119,76 @@ def test_keys_of_rows_with_several_identifying_columns_are_not_translated(place:
     change = c(LISTS, id=1, sync_id="l", price_id=10)
     deliver(target, Stream().batch(c(PRICES, **price(10, "de", 7, 100)), change))
     assert place.query("select price_id from lists") == [(10,)]
+
+
+USERS = table("users", column("name"))
+ORDERS = table(
+    "orders",
+    column("user_id", INT, nullable=False),
+    foreign_keys=(foreign_key("user_id", "users"),),
+)
+ONE = "0c5d0a4e-0000-4000-8000-0000000000aa"
+TWO = "0c5d0a4e-0000-4000-8000-0000000000bb"
+
+
+def as_uuids(place: Place) -> Target:
+    """A target whose identities are UUIDs or their bytes; the source's are texts."""
+    form = "uuid" if place.kind in ("postgres", "mariadb") else "binary(16)"
+    form = "blob" if place.is_sqlite else form
+    place.execute(
+        f"create table users (id {place.serial}, sync_id {form} unique, name varchar(50))",
+        f"create table orders (id {place.serial}, sync_id {form} unique, user_id int not null,"
+        " foreign key (user_id) references users (id))",
+    )
+    target = place.target(parked_limit=10)
+    target.prepare([USERS, ORDERS])
+    return target
+
+
+def test_an_identity_in_another_letter_case_is_the_same_row(place: Place) -> None:
+    """T5, H106: a UUID that is a text at the source changes its case, and then itself."""
+    stream, target = Stream(), as_uuids(place)
+    first = [
+        c(USERS, id=10, sync_id=ONE.upper(), name="a"),
+        c(ORDERS, id=1, sync_id=TWO, user_id=10),
+    ]
+    deliver(target, stream.batch(*first))
+    before = place.query("select id from users")
+    again = [
+        d(USERS, id=10, sync_id=ONE.upper(), name="a"),
+        c(USERS, id=10, sync_id=ONE, name="b"),
+        u(USERS, id=10, sync_id=ONE, name="c"),
+        d(USERS, id=10, sync_id=ONE, name="c"),
+        c(USERS, id=10, sync_id=ONE.title(), name="d"),
+    ]
+    deliver(target, stream.batch(*again))
+    assert place.query("select id, name from users") == [(*before[0], "d")]
+    changed = [
+        d(USERS, id=10, sync_id=ONE.title(), name="d"),
+        c(USERS, id=10, sync_id=TWO.upper(), name="e"),
+    ]
+    deliver(target, stream.batch(*changed))
+    assert target.parked() == []
+    assert place.query("select u.name from orders o join users u on u.id = o.user_id") == [("e",)]
+    assert place.query("select count(*) from users") == [(1,)]
+
+
+def test_an_identity_that_is_no_uuid_is_parked_where_it_must_be_one(place: Place) -> None:
+    stream, target = Stream(), as_uuids(place)
+    changes = [c(USERS, id=n, sync_id=i, name="a") for n, i in ((1, ONE), (2, "no-uuid"), (3, TWO))]
+    deliver(target, stream.batch(*changes))
+    assert [change.reason for change in target.parked()] == ["value"]
+    assert place.query("select count(*) from users") == [(2,)]
+
+
+@pytest.mark.parametrize("place", ["mysql", "postgres"], indirect=True)
+def test_columns_that_hold_no_uuid_are_refused(place: Place) -> None:
+    """What would be padded or cut, and what is bytes but not an identity."""
+    raw = replace(USERS, columns=(ID, replace(SYNC_ID, kind=Kind(name="binary", length=16))))
+    for declared, table_ in (("varchar(32)", raw), ("binary(20)", USERS), ("varbinary(9)", USERS)):
+        if place.kind == "postgres" and declared != "varchar(32)":
+            continue
+        place.execute(f"create table users (id {place.serial}, sync_id {declared} unique)")
+        with pytest.raises(SchemaConflict, match="does not hold UUIDs"):
+            place.target().prepare([replace(table_, columns=table_.columns[:2])])
+        place.execute("drop table users")

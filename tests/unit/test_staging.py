@@ -7,6 +7,7 @@ from base64 import b64encode
 from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
+from uuid import UUID
 
 import orjson
 import pytest
@@ -62,6 +63,11 @@ def _instant(random: Random) -> str:
     return random.choice((clock, clock + "Z"))
 
 
+def _uuid(random: Random) -> str:
+    text = str(UUID(bytes=random.randbytes(16)))
+    return text.upper() if random.random() < 0.5 else text
+
+
 MAKERS: dict[str, Callable[[Random], Any]] = {
     "plain": lambda random: random.choice((_int, _float, _instant))(random),
     "text": _text,
@@ -71,6 +77,9 @@ MAKERS: dict[str, Callable[[Random], Any]] = {
     "plain, not -0.0": _float,
     "hexadecimal": lambda random: b64encode(random.randbytes(random.randrange(9))).decode(),
     "hexadecimal with prefix": lambda random: b64encode(random.randbytes(3)).decode(),
+    "uuid of bytes": lambda random: b64encode(random.randbytes(16)).decode(),
+    "bytes of uuid": _uuid,
+    "bytes of uuid with prefix": _uuid,
     "without zone": _instant,
     "json in doubles": _document,
 }
@@ -119,6 +128,7 @@ def _plan(
         parent=None,
         parent_key="id",
         parent_identity="k",
+        identity_kind=kind,
         translated=True,
         late=False,
         nullable=True,
