@@ -216,7 +216,7 @@ class Writing:
                     may_wait = link.nullable and not link.late and (link.translated or link.waits)
                     if value is None or not may_wait or self._is_known(link, str(value)):
                         continue
-                    if link.parent_name in self._in.batch.pending:
+                    if link.waits or link.parent_name in self._in.batch.pending:
                         self._in.identities.wait(plan, link, identity, str(value))
                         self._waiting.add(plan.name)
                         after[link.column] = None
