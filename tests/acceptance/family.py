@@ -46,6 +46,25 @@ TABLES = {
 }
 CYCLE = "alter table teams add foreign key (lead_id) references members (id) on delete set null"
 
+REFERENCES = {
+    "countries": [("users", "country_id")],
+    "users": [
+        ("users", "manager_id"),
+        ("profiles", "user_id"),
+        ("addresses", "user_id"),
+        ("orders", "user_id"),
+        ("members", "user_id"),
+    ],
+    "addresses": [("orders", "address_id")],
+    "categories": [("categories", "parent_id"), ("products", "category_id")],
+    "products": [("order_lines", "product_id"), ("product_tags", "product_id")],
+    "orders": [("order_lines", "order_id")],
+    "tags": [("product_tags", "tag_id")],
+    "teams": [("members", "team_id")],
+    "members": [("teams", "lead_id")],
+}
+"""By table, who references it."""
+
 MATCH: Mapping[str, Mapping[str, Any]] = {
     "countries": {"keys": [["code"]]},
     "users": {"keys": [["email"]], "normalise": {"email": ["trim", "lower"]}},
@@ -83,7 +102,7 @@ def fill(database: Database, rng: random.Random, share: float, shift: int) -> No
                 cursor.execute(f"insert into {table} ({names}) values ({marks})", [*row.values()])
 
     def own(number: int) -> int:
-        return shift + (number * 7) % 1009
+        return shift + 1 + (number * 7) % 1009
 
     def some(numbers: range) -> list[int]:
         found = [n for n in numbers if rng.random() < share]
@@ -138,6 +157,18 @@ def fill(database: Database, rng: random.Random, share: float, shift: int) -> No
     if scheme(database) == "postgresql":
         for name in TABLES:
             database.execute(f"select setval('{name}_id_seq', {shift + 5000})")
+
+
+def holders(database: Database, table: str, sync_id: str) -> list[tuple[str, Any]]:
+    """The rows that reference this one: their tables and their own sync_id."""
+    return [
+        (child, own)
+        for child, column in REFERENCES.get(table, ())
+        for (own,) in database.query(
+            f"select c.sync_id from {child} c join {table} p on p.id = c.{column} "
+            f"where p.sync_id = '{sync_id}'"
+        )
+    ]
 
 
 def own_rows(database: Database) -> None:
