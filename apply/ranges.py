@@ -31,6 +31,12 @@ class TargetRanges:
         self._total = read_back.total(server, plan, self._chosen, compared)
         self._connection: sa.Connection | None = None
 
+    @property
+    def sorts_alike(self) -> bool:
+        """See Ranges.sorts_alike."""
+        is_uuid = any(self._plan.by_name[n].family == "uuid" for n in self._plan.identity)
+        return not (is_uuid and self._server.is_mysql)
+
     def total(self, low: Key | None, high: Key | None) -> Total | None:
         """See Ranges.total."""
         if self._total is None:

@@ -87,6 +87,12 @@ class TableRanges:
         self._total = self._make_total()
         self._selected, self._makers = self._make_rows()
 
+    @property
+    def sorts_alike(self) -> bool:
+        """See Ranges.sorts_alike."""
+        is_uuid = any(c.kind.name == "uuid" for c in self._identity)
+        return not (is_uuid and self._compared.table.family == "mariadb")
+
     def end(self, after: Key | None, rows: int) -> Key | None:
         """See SourceRanges.end; the identity's index alone is read."""
         printed = [self._dialect.printed(c, self._mine(c.name)) for c in self._identity]

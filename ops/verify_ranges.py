@@ -1,9 +1,9 @@
 """Both sides of one table, range by range: their checksums are made at the same time.
 
 A range ends where the source's order and the target's surely agree: at an integer, or at a UUID in
-lower case, whose order every server and collation shares. So each side's ranges hold every one of
-its rows, in the same cut. Where no key is like that, the table is one range, which the source reads
-in pages of its own order all the same: no read of it is long.
+lower case, whose order every server and collation shares but MariaDB's own type. So each side's
+ranges hold every one of its rows, in the same cut. Where no key is like that, the table is one
+range, which the source reads in pages of its own order all the same: no read of it is long.
 """
 
 import re
@@ -142,6 +142,7 @@ class Pair:
         self.compared, self._ends = compared, source
         self.source = SideRows(source, compared, "source")
         self.target = SideRows(target, compared, "target")
+        self._sorts_alike = source.sorts_alike and target.sorts_alike
         self._source_thread = stack.enter_context(ThreadPoolExecutor(1))
         self._target_thread = stack.enter_context(ThreadPoolExecutor(1))
 
@@ -151,7 +152,7 @@ class Pair:
         while True:
             inner: list[Key] = []
             at = self._ends.end(low, rows)
-            while at is not None and (high := _shared(self.compared, at)) is None:
+            while at is not None and (high := self._shared(at)) is None:
                 inner.append(at)
                 at = self._ends.end(at, rows)
             high = at if at is None else high
@@ -159,6 +160,9 @@ class Pair:
             if high is None:
                 return
             low = high
+
+    def _shared(self, key: Key) -> Key | None:
+        return _shared(self.compared, key) if self._sorts_alike else None
 
     def split(self, cut: Range, rows: int) -> Iterator[Range]:
         """The range in smaller ones; keys that ranges end at compare alike here too."""

@@ -138,6 +138,11 @@ class SeenRanges:
             of = {n: table.by_name[n].kind for n in self._raw_read}
             self._raw = ranges(replace(compared, kinds=of, parents={}))
 
+    @property
+    def sorts_alike(self) -> bool:
+        """See Ranges.sorts_alike."""
+        return self._rows.sorts_alike
+
     def total(self, low: Key | None, high: Key | None) -> Total | None:
         """See Ranges.total: rows are read."""
         return None

@@ -81,6 +81,11 @@ class Ranges(Protocol):
     be the other's; None is the table's end. Each call is one short read of its own.
     """
 
+    @property
+    def sorts_alike(self) -> bool:
+        """Whether UUIDs sort here as their texts do: MariaDB's type sorts them by their ends."""
+        ...
+
     def total(self, low: Key | None, high: Key | None) -> Total | None:
         """The range's checksum; None where no SQL of this server writes the compared form."""
         ...

@@ -61,6 +61,10 @@ class Side:
         )
         return [left[rows - 1]] if len(left) >= rows else None
 
+    @property
+    def sorts_alike(self) -> bool:
+        return True
+
     def total(self, low: Key | None, high: Key | None) -> Total | None:
         return None
 
