@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from apply import referee
+from apply.own import REFEREE
 from apply.plan import Link, Plan
 from apply.transaction import ALL, Transaction
 from apply.uuids import wire_text
@@ -53,6 +55,7 @@ def delete(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> None:
         return
     transaction.put_keys(plan, keys, range(len(keys)))
     transaction.written += transaction.run(transaction.sql(plan).delete(), **ALL)
+    transaction.referee.end(plan)
 
 
 def children(
@@ -72,7 +75,9 @@ def _refers(transaction: Transaction, of: Plan, child: Any, link: Link) -> list[
 
 
 def _empty(transaction: Transaction, of: Plan, child: Plan, link: Link) -> None:
-    ours = [child.target.c[n].is_not(None) for n in child.identity]
+    ours: list[Any] = [child.target.c[n].is_not(None) for n in child.identity]
+    if child.is_refereed:
+        ours = [referee.ours(child)]
     empty = sa.update(child.target).values({child.target.c[link.column]: sa.null()})
     tests = _refers(transaction, of, child.target, link)
     transaction.written += transaction.run(empty.where(*tests, *ours))
@@ -81,9 +86,15 @@ def _empty(transaction: Transaction, of: Plan, child: Plan, link: Link) -> None:
 def _children(transaction: Transaction, of: Plan, child: Plan, link: Link) -> list[bytes]:
     rows = child.target.alias("hw_child")
     columns = [rows.c[n] for n in child.identity]
-    found = sa.select(*columns).where(
-        *_refers(transaction, of, rows, link), *(c.is_not(None) for c in columns)
-    )
+    ours: list[Any] = [c.is_not(None) for c in columns]
+    if child.is_refereed:
+        pairs = REFEREE.alias()
+        ours = [
+            *referee.live(pairs, child.source_name, child.name),
+            columns[0] == pairs.c.local_key,
+        ]
+        columns = [pairs.c.source_key]
+    found = sa.select(*columns).where(*_refers(transaction, of, rows, link), *ours)
     kinds = [child.by_name[n].kind for n in child.identity]
     return [
         orjson.dumps(dict(zip(child.identity, map(_wire, row, kinds), strict=True)))

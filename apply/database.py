@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from apply import exempt, parked, read_back
+from apply import exempt, pairs, parked, read_back
 from apply.barrier import compare
 from apply.beats import newest, removal
 from apply.catalog import Catalog
@@ -24,21 +24,23 @@ from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
 from apply.own import CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
 from apply.parking import AtRest, Parking, Retried, Standing
+from apply.placement import has_referee
 from apply.plan import Plan
 from apply.plans import Plans, plan_all
 from apply.prepare import Preparation
 from apply.ranges import TargetRanges
+from apply.referee_fit import refuse_changed, unpaired
 from apply.refused import Refused
 from apply.server import Server
 from apply.sql import Statements
 from apply.sweep import Sweeps
-from apply.target import Placement
+from apply.target import Pair, Placement
 from apply.transaction import Transaction, Unplanned
 from apply.write import release, write
 from schemas.beat import Beat
 from schemas.change import Batch, Offset, Position
 from schemas.codec import Wire
-from schemas.errors import Operator, SchemaConflict
+from schemas.errors import Misconfigured, Operator, SchemaConflict
 from schemas.faults import reach
 from schemas.finding import Finding
 from schemas.kinds import Kind
@@ -92,6 +94,9 @@ class DatabaseTarget(Kept):
     def check(self, tables: Sequence[Table]) -> list[Finding]:
         with self._connected() as connection:
             found = self._preparation(connection, tables).findings()
+            catalog = Catalog(self._server, connection, self._placement)
+            for table in tables:
+                found += unpaired(connection, catalog, self._placement, table, self._source)
             for where, problem, fix in self._server.warnings(connection):
                 found.append(Finding(where=where, problem=problem, fix=fix, refused=False))
             return found
@@ -294,7 +299,10 @@ class DatabaseTarget(Kept):
             catalog = Catalog(self._server, connection, self._placement)
             others = {t.fingerprint: t for t in [*self._older, *map(Table.loads, parked_of)]}
             older = [t for t in others.values() if t != known.get(t.full_name)]
-            self._plans = plan_all(catalog, self._server, self._placement, known, older)
+            args = (catalog, self._server, self._placement, known, older)
+            plans = plan_all(*args, source=self._source)
+            refuse_changed(connection, plans.newest.values(), self._source)
+            self._plans = plans
             self._exempt, self._looked_at = exempt.read(connection, self._source), monotonic()
             self._exempt.into(self._plans)
             self._statements, self._recalled = {}, False
@@ -325,6 +333,39 @@ class DatabaseTarget(Kept):
 
     def kinds(self, table: Table) -> Mapping[str, Kind]:
         return read_back.kinds(self._plan(table))
+
+    # Pairs.
+
+    def pairs(self, table: str, *, ended: bool = False) -> Iterator[Pair]:
+        plan = self._refereed(table)
+        with self._connected() as connection:
+            yield from pairs.read(connection, self._source, plan.name, ended=ended)
+
+    def assign(self, table: str, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        return self._pairing(table, partial(pairs.assign, wanted=wanted))
+
+    def end_pairs(self, table: str, source_keys: Sequence[int]) -> list[tuple[int, int]]:
+        return self._pairing(table, partial(pairs.end, keys=source_keys))
+
+    def _pairing(
+        self, table: str, write: Callable[[sa.Connection, Plan], list[tuple[int, int]]]
+    ) -> list[tuple[int, int]]:
+        plan = self._refereed(table)
+        with self._connected() as connection:
+            lock(connection, self._source)
+            ended = write(connection, plan)
+            connection.commit()
+            return ended
+
+    def _refereed(self, name: str) -> Plan:
+        table = next((t for t in self.tables() if t.full_name == name), None)
+        if table is None or not has_referee(table, self._placement):
+            raise Misconfigured(
+                f"found no table {name} with a referee in target {self.name}",
+                hint=f'targets.{self.name}.identity = {{ "schema.table" = "referee" }} in the '
+                f"configuration, then headwater prepare {self.name}",
+            )
+        return self._plan(table)
 
     def _plan(self, table: Table) -> Plan:
         with self._connected() as connection:

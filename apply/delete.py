@@ -62,6 +62,7 @@ class Deletes:
             held = set(self._in.ordinals(job.sql.held(plan.keys)))
             job.left = [i for i in job.folded.deletes if rows.ordinals[i] in held]
         self._in.written += self._in.run(job.sql.delete(), **ALL)
+        self._in.referee.end(plan)
 
     def lose_children(self, job: Job, wave: Sequence[Job]) -> None:
         """Rows that were deleted on the way lose the children that the source's foreign keys took
@@ -98,6 +99,7 @@ class Deletes:
                     if rows.ops[i] == "d":
                         self._gone.add((plan.name, rows.keys[i]))
         self._in.written += self._in.run(job.sql.delete(), **ALL)
+        self._in.referee.end(plan)
 
     def _bequeath(self, plan: Plan, keys: Sequence[bytes]) -> None:
         """Where an identity was replaced under one source key, children follow the key.
@@ -144,6 +146,7 @@ class Deletes:
         for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
             written, failed = halve(self._in, sorted(set(left.values())), self._delete(plan))
             self._in.written += written
+            self._in.referee.end(plan)
             refused += [
                 Refusal(plan.name, key, ordinal, "referenced")
                 for key, ordinal in left.items()
@@ -184,6 +187,7 @@ class Deletes:
                     f"{self._in.at(ordinal)}",
                     hint="move or delete those rows in the target",
                 ) from error
+            self._in.referee.end_all(plan, ordinal)
 
     def _empty_links(self, plan: Plan) -> None:
         for link in plan.links:

@@ -56,7 +56,8 @@ def leave_open(transaction: Transaction, job: Job, link: Link) -> bool:
     """
     s = job.plan.stage
     open_ = s.c[link.source_key].is_not(None) & s.c[link.column].is_(None)
-    found = sa.select(s.c[job.plan.identity[0]], s.c[link.source_key]).where(open_)
+    name = job.plan.staged_name(job.plan.identity[0])
+    found = sa.select(s.c[name], s.c[link.source_key]).where(open_)
     rows = transaction.connection.execute(found).all()
     if not rows:
         return False
@@ -77,6 +78,11 @@ def has_come(transaction: Transaction, child: Plan, link: Link, parents: Sequenc
     transaction.session.ready(FACTS)
     transaction.session.put(FACTS, fields.lines(staged | {"at": fields.plain(nothing)}))
     i, w = IDENTITY.c, WAITING.c
+    if link.is_refereed:
+        waits = [w.source == transaction.source, w.table_name == child.name]
+        waits += [w.column_name == link.column, w.source_key == FACTS.c.identity]
+        found = sa.select(sa.literal(1)).where(*waits).limit(1)
+        return transaction.connection.scalar(found) is not None
     found = sa.select(sa.literal(1)).where(
         i.identity == FACTS.c.identity,
         i.source == transaction.source,

@@ -33,6 +33,8 @@ def direct(job: Job) -> Lines | None:
 def _takes_lines(plan: Plan) -> bool:
     if plan.stager is None or not plan.is_guarded or not plan.target.info.get(DIRECT):
         return False
+    if plan.is_refereed:
+        return False
     return not any(link.translated or link.late for link in plan.links)
 
 

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import orjson
 import sqlalchemy as sa
 
+from apply import referee
 from apply.own import EXEMPT
 from apply.plan import Plan
 from apply.plans import Plans
@@ -79,6 +80,8 @@ def change(
 
 def ours(server: Server, plan: Plan) -> sa.ColumnElement[bool]:
     """Whether a row of the target came from a source, and is not left as it is."""
+    if plan.is_refereed:
+        return referee.ours(plan)
     columns = [plan.target.c[n] for n in plan.identity]
     tests: list[sa.ColumnElement[bool]] = [c.is_not(None) for c in columns]
     for key in sorted(plan.view.excluded) if plan.view is not None else ():

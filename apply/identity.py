@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply import fields
+from apply import fields, referee
 from apply.intervals import BEFORE_ALL, Fact, Interval, intervals
 from apply.known import Known
 from apply.own import IDENTITY, WAITING, name_type
@@ -249,6 +249,8 @@ class Identities:
         """Whether the row of that key is in the target now, by a translated reference."""
         if link.parent is None or not link.translated:
             return False
+        if link.is_refereed:
+            return source_key in self.known(link, [source_key])
         i, parent = IDENTITY.c, link.parent
         column = parent.c[link.parent_identity]
         same = self._server.from_text(i.identity, column, link.identity_kind)
@@ -272,6 +274,9 @@ class Identities:
             column = parent.c[link.parent_key]
             same = sa.select(key).where(column == self._server.from_text(key, column))
             return set(self._connection.scalars(same))
+        if link.is_refereed:
+            there = referee.of_parent(self._source, link, parent, key)
+            return set(self._connection.scalars(sa.select(key).where(*there)))
         column = parent.c[link.parent_identity]
         found = sa.select(key).where(
             i.source == self._source,
@@ -304,8 +309,10 @@ class Identities:
         if link.parent is None or not (link.translated or link.waits):
             return
         w, i, parent, child = WAITING.c, IDENTITY.c, link.parent.alias(), plan.target
-        row, key = child.c[plan.identity[0]], parent.c[link.parent_key]
-        if link.translated:
+        key, is_row = parent.c[link.parent_key], self._is_row(plan, w.identity)
+        if link.is_refereed:
+            parents = referee.of_parent(self._source, link, parent, w.source_key)
+        elif link.translated:
             name = parent.c[link.parent_identity]
             parents = [
                 i.source == w.source,
@@ -323,16 +330,19 @@ class Identities:
                 w.source == self._source,
                 w.table_name == plan.name,
                 w.column_name == link.column,
-                row == self._server.from_text(w.identity, row, plan.identity_kind),
+                *is_row,
                 child.c[link.column].is_(None),
                 *parents,
             )
         )
-        filled = sa.exists().where(
-            row == self._server.from_text(w.identity, row, plan.identity_kind),
-            child.c[link.column].is_not(None),
-        )
+        filled = sa.exists().where(*is_row, child.c[link.column].is_not(None))
         mine = (w.source == self._source) & (w.table_name == plan.name)
         self._connection.execute(
             sa.delete(WAITING).where(mine, w.column_name == link.column, filled)
         )
+
+    def _is_row(self, plan: Plan, identity: Any) -> list[sa.ColumnElement[bool]]:
+        if plan.is_refereed:
+            return referee.of_row(plan, identity)
+        row = plan.target.c[plan.identity[0]]
+        return [row == self._server.from_text(identity, row, plan.identity_kind)]

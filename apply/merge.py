@@ -104,6 +104,7 @@ class _Merging:
                     self._in.learn(plan, rows)
         for shadow in self._shadows.values():
             self._in.server.analyze(self._in.connection, shadow.plan.stage)
+            self._in.referee.find(shadow.plan, shadow.plan.stage)
             for link in shadow.plan.translated.values():
                 for statement in shadow.sql.resolve(link, batch.batch, as_of_end=True):
                     self._in.run(statement)
@@ -148,6 +149,9 @@ class _Merging:
         """Delete the rows that the batch does not have, children first; what other rows still
         reference only when all those are written (`is_last`).
         """
+        for shadow in self._shadows.values():
+            # Rows that were new have their keys by now.
+            self._in.referee.find(shadow.plan, shadow.plan.stage)
         for plan in self._plans:
             self._in.session.ready(plan.keys)
             self._in.run(_extra(plan, self._in.server, self._of(plan)))
@@ -168,6 +172,7 @@ class _Merging:
                     "target still reference them",
                     hint="rows that only the target has reference them: move or delete those",
                 ) from error
+            self._in.referee.end(plan)
 
     def _of(self, plan: Plan) -> Iterator[Plan]:
         return (s.plan for s in self._shadows.values() if s.plan.name == plan.name)

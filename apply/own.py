@@ -208,6 +208,25 @@ ENROLLED = sa.Table(
 deleted: what was undone keeps its line. Keys are primary keys as JSON.
 """
 
+REFEREE = sa.Table(
+    "headwater_referee",
+    METADATA,
+    sa.Column("sync_id", name_type(36), primary_key=True),
+    sa.Column("source", name_type(128), nullable=False),
+    sa.Column("table_name", name_type(192), nullable=False),
+    sa.Column("source_key", sa.BigInteger, nullable=False),
+    sa.Column("local_key", sa.BigInteger, nullable=False),
+    sa.Column("live", sa.SmallInteger),
+    sa.Column("since_batch", sa.BigInteger, nullable=False),
+    sa.Column("until_batch", sa.BigInteger),
+    sa.Column("until_ordinal", sa.BigInteger),
+    sa.UniqueConstraint("source", "table_name", "source_key", "live"),
+    sa.UniqueConstraint("source", "table_name", "local_key", "live"),
+)
+"""Which row of the target is which row of the source, where neither may be altered
+(apply/referee.py). live: 1, and NULL once the pair has ended; it is never removed.
+"""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

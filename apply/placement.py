@@ -56,18 +56,25 @@ def own_key(table: Table, placement: Placement) -> str | None:
     """The primary key column whose values belong to the target; None where the source's are kept.
 
     Only a single column that is neither the identity nor itself a foreign key: the columns of
-    composite keys, and keys shared with a parent, are data like any other.
+    composite keys, and keys shared with a parent, are data like any other. With a referee it is the
+    identity, too: the log has the source's value, the target's rows have their own.
     """
     if placement.primary_keys == "copy" or len(table.primary_key) != 1:
         return None
     (name,) = table.primary_key
-    if table.identity == table.primary_key or any(f.column == name for f in table.foreign_keys):
+    if any(f.column == name for f in table.foreign_keys):
         return None
     if any(name in f.columns for f in table.composite_keys):
         return None
     if f"{table.full_name}.{name}" in placement.references:
         return None
-    return name
+    is_identity = table.identity == table.primary_key
+    return None if is_identity and not has_referee(table, placement) else name
+
+
+def has_referee(table: Table, placement: Placement) -> bool:
+    """Whether the table's rows are found through headwater_referee (apply/referee.py)."""
+    return any(fnmatchcase(table.full_name, pattern) for pattern in placement.referees)
 
 
 def conflict_rules(table: Table, placement: Placement) -> ConflictRules | None:

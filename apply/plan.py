@@ -23,6 +23,9 @@ from schemas.table import Table
 
 ORDINAL, SET, HOLD = "hw_ordinal", "hw_set", "hw_hold"
 
+SOURCE_KEY = "hw_source_key"
+"""The staging column of the source's key where rows are found through headwater_referee."""
+
 NEW = -1
 """In SET: a whole row that was new to the source; other whole rows have 0, partial ones more."""
 
@@ -66,6 +69,11 @@ class Link:
     """How the text of the parent's identity is staged; None where that is not done."""
 
     @property
+    def is_refereed(self) -> bool:
+        """Whether the parent's rows are found through headwater_referee."""
+        return self.translated and self.parent_identity == self.parent_key
+
+    @property
     def source_key(self) -> str:
         """The staging column of the source's value, as text."""
         return f"hw_k_{self.column}"
@@ -102,6 +110,7 @@ class Plan:
     uniques: Sequence[tuple[str, ...]]
     is_guarded: bool
     """The target refuses a second row of one identity at once, not only at commit."""
+    source_name: str = ""
     is_tracked: bool = False
     conflicts: ConflictRules | None = None
     view: View | None = None
@@ -121,6 +130,17 @@ class Plan:
     def identity(self) -> tuple[str, ...]:
         """The columns that find a row."""
         return self.source.identity
+
+    @property
+    def is_refereed(self) -> bool:
+        """Whether rows are found through headwater_referee: the identity is the target's own key,
+        and the source's is staged beside it.
+        """
+        return self.identity == (self.own_key,)
+
+    def staged_name(self, name: str) -> str:
+        """The column in which an identity's value is staged as the log has it."""
+        return SOURCE_KEY if self.is_refereed else name
 
     @cached_property
     def identity_kind(self) -> Kind:
@@ -163,7 +183,7 @@ class Plan:
             if link.parent is not None:
                 kind = link.parent.c[link.parent_identity].type
                 table.append_column(sa.Column(link.identity, kind))
-        return table
+        return self._with_source_key(table)
 
     @cached_property
     def staged_names(self) -> list[str]:
@@ -173,7 +193,8 @@ class Plan:
         names = [ORDINAL, SET]
         for taken in self.taken:
             link = self.translated.get(taken.name)
-            names.append(taken.name if link is None else link.source_key)
+            name = taken.name if link is None else link.source_key
+            names.append(self.staged_name(name) if name in self.identity else name)
             if link is not None and link.named is not None:
                 names.append(link.identity)
         return names
@@ -205,6 +226,11 @@ class Plan:
         table = _staging(f"headwater_keys_{self.number}")
         for name in self.identity:
             table.append_column(sa.Column(name, self.by_name[name].column.type))
+        return self._with_source_key(table)
+
+    def _with_source_key(self, table: sa.Table) -> sa.Table:
+        if self.is_refereed:
+            table.append_column(sa.Column(SOURCE_KEY, sa.BigInteger))
         return table
 
     def set_of(self, names: frozenset[str]) -> int:

@@ -21,6 +21,7 @@ from apply.placement import (
     wanted,
 )
 from apply.plan import Link, Plan, Reference, Taken
+from apply.referee_fit import referee_problems
 from apply.references import followed, suspected, translated_keys, untranslatable
 from apply.server import Server
 from apply.target import Placement
@@ -66,6 +67,7 @@ def problems(
     target = catalog.table(place)
     at, own = ".".join(place), own_key(table, placement)
     found += conflict_problems(table, placement, at, own)
+    found += referee_problems(table, known, placement, server, target, at)
     if target is None:
         return found
     translated, keyed = translated_keys(table, known, placement), indexed(table)
@@ -190,8 +192,12 @@ def plan_all(
     placement: Placement,
     known: Mapping[str, Table],
     older: Sequence[Table] = (),
+    *,
+    source: str = "",
 ) -> Plans:
-    """A plan for every described table that the target has, and for older descriptions of them."""
+    """A plan for every described table that the target has, and for older descriptions of them;
+    source: its name.
+    """
     newest = _plan_known(catalog, server, placement, known)
     before: dict[str, Plan] = {}
     for number, table in enumerate(older, start=len(known)):
@@ -200,6 +206,8 @@ def plan_all(
             # A number of its own: the staging tables of two descriptions differ.
             before[table.fingerprint] = replace(plans[table.full_name], number=number, sets=[])
     refused = {n: untranslatable(t, known, placement) for n, t in known.items()}
+    for plan in (*newest.values(), *before.values()):
+        plan.source_name = source
     return Plans(newest=newest, older=before, refused=refused)
 
 
@@ -215,7 +223,7 @@ def _plan_known(
         target = catalog.table(catalog.place(name))
         if target is not None:
             plans[name] = _plan(catalog, server, placement, known, table, target, number, order)
-            plans[name].is_tracked = name in tracked
+            plans[name].is_tracked = name in tracked and not plans[name].is_refereed
             plans[name].conflicts = conflict_rules(table, placement)
     _refer(plans)
     return plans
@@ -251,7 +259,8 @@ def _plan(
     once, taken = exceptions.of(table.full_name, placement).own, []
     for column in wanted(table, placement):
         mine = target.c.get(column.name)
-        if mine is None or column.name == own or mine.computed is not None:
+        is_left = column.name == own and table.identity != (own,)
+        if mine is None or is_left or mine.computed is not None:
             continue
         family = family_of(mine.type)
         fields = server.fields(column.kind, family)
@@ -307,6 +316,8 @@ def _links(
         nullable = bool(target.c[key.column].nullable)
         is_bound = key.column in translated or key.column in constrained
         late = follows and nullable and is_bound
+        # Those of a referee are pairs, not identities.
+        is_looked_up = late or mine is target or parent.identity == (key.parent_column,)
         links.append(
             Link(
                 column=key.column,
@@ -320,7 +331,7 @@ def _links(
                 nullable=nullable,
                 waits=nullable and waits_for_parent(table, key.column, placement),
                 on_delete=key.on_delete.upper(),
-                named=None if late or mine is target else staged_as(server, parent, mine),
+                named=None if is_looked_up else staged_as(server, parent, mine),
             )
         )
     return links

@@ -90,7 +90,8 @@ class TargetRanges:
         return list(zip(self._plan.identity, key, strict=True))
 
     def _column(self, name: str) -> sa.Column[Any]:
-        return self._plan.by_name[name].column
+        column: sa.Column[Any] = self._chosen.found_by[name]
+        return column
 
     def _literal(self, name: str, value: Wire) -> Any:
         taken = self._plan.by_name[name]

@@ -9,9 +9,10 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from apply import uuids
+from apply import referee, uuids
 from apply.exempt import ours
 from apply.fit import family_of
+from apply.own import REFEREE
 from apply.plan import Link, Plan
 from apply.server import Server
 from schemas.checksum import DANGLING
@@ -55,12 +56,15 @@ def kinds(plan: Plan) -> dict[str, Kind]:
 @dataclass(frozen=True, slots=True)
 class Selected:
     """What is selected of a planned table: columns as `Server.read` takes them, from where (every
-    parent of a translated reference is joined under a name of its own), and whose rows. back: by
-    place among the columns, what makes of the printed text what the source would have printed.
+    parent of a translated reference, and headwater_referee, are joined under names of their own),
+    and whose rows. found_by: the columns that are the identity's values; parents: by reference,
+    the column of the parent's identity. back: by place among the columns, what makes of the printed
+    text what the source would have printed.
     """
 
     names: Sequence[str]
     columns: Sequence[tuple[Kind, str, Any]]
+    found_by: Mapping[str, Any]
     parents: Mapping[str, Any]
     links: Mapping[int, Link]
     back: Mapping[int, Callable[[str], str]]
@@ -83,26 +87,55 @@ def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
     back: dict[int, Callable[[str], str]] = {}
     parents: dict[str, Any] = {}
     source: Any = plan.target
+    found_by = {n: plan.by_name[n].column for n in plan.identity}
+    if plan.is_refereed:
+        pairs, own = REFEREE.alias("hw_pair"), str(plan.own_key)
+        mine = referee.live(pairs, plan.source_name, plan.name)
+        source = source.join(pairs, sa.and_(plan.target.c[own] == pairs.c.local_key, *mine))
+        found_by = {own: pairs.c.source_key}
     for name in wanted:
         taken = plan.by_name[name]
         names.append(name)
         link = plan.translated.get(name)
         if link is None:
-            if (turned := uuids.back(taken.kind, taken.family)) is not None:
+            column = found_by.get(name, taken.column)
+            family = family_of(column.type)
+            if (turned := uuids.back(taken.kind, family)) is not None:
                 back[len(columns)] = turned
-            columns.append((read_kind(taken.kind, taken.family), taken.family, taken.column))
+            columns.append((read_kind(taken.kind, family), family, column))
             continue
         assert link.parent is not None
         links[len(columns)] = link
-        parent = parents[name] = link.parent.alias(f"hw_parent_{len(parents)}")
-        source = source.outerjoin(parent, plan.target.c[link.column] == parent.c[link.parent_key])
+        alias = f"hw_parent_{len(parents)}"
+        parent, identity, more = _parent(plan, link, alias)
+        parents[name] = identity
+        same = plan.target.c[link.column] == parent
+        source = source.outerjoin(identity.table, sa.and_(same, *more))
         columns.append((_NUMBER, "int", taken.column.is_not(None)))
-        identity = parent.c[link.parent_identity]
-        family = family_of(identity.type)
-        if (turned := uuids.back(link.identity_kind, family)) is not None:
+        turned = uuids.back(link.identity_kind, family_of(identity.type))
+        if turned is not None:
             back[len(columns)] = turned
-        columns.append((_BINARY if family == "binary" else _TEXT, "text", identity))
-    return Selected(names, columns, parents, links, back, source, ours(server, plan))
+        columns.append((_of_parent(link, identity), "text", identity))
+    return Selected(names, columns, found_by, parents, links, back, source, ours(server, plan))
+
+
+def _parent(plan: Plan, link: Link, alias: str) -> tuple[Any, Any, list[sa.ColumnElement[bool]]]:
+    """The column that a reference equals, the parent's identity as the source has it, and what
+    else joins them.
+    """
+    if link.is_refereed:
+        pairs = REFEREE.alias(alias)
+        mine = referee.live(pairs, plan.source_name, link.parent_name)
+        return pairs.c.local_key, pairs.c.source_key, mine
+    assert link.parent is not None
+    parent = link.parent.alias(alias)
+    return parent.c[link.parent_key], parent.c[link.parent_identity], []
+
+
+def _of_parent(link: Link, identity: Any) -> Kind:
+    if link.is_refereed:
+        return _NUMBER
+    return _BINARY if family_of(identity.type) == "binary" else _TEXT
 
 
 def rows(
@@ -137,9 +170,10 @@ def total(
     for name, kind in compared.kinds.items():
         taken, parent = plan.by_name[name], compared.parents.get(name)
         if parent is None:
-            fields[name] = server.field(kind, taken.family, taken.column)
+            column = chosen.found_by.get(name, taken.column)
+            fields[name] = server.field(kind, family_of(column.type), column)
             continue
-        identity = chosen.parents[name].c[parent.identity]
+        identity = chosen.parents[name]
         inner = server.field(parent.kind, family_of(identity.type), identity)
         fields[name] = inner and server.reference(taken.column, inner, DANGLING["target"])
     found = {n: f for n, f in fields.items() if f is not None}

@@ -73,6 +73,7 @@ def _taken(transaction: Transaction, rows: Rows, batch: int) -> set[int]:
     lines = staged(transaction, job)
     transaction.session.ready(plan.stage)
     transaction.put(job, plan.stage, job.folded.upserts, lines)
+    transaction.referee.find(plan, plan.stage)
     found: set[int] = set()
     for names in plan.uniques:
         same = [plan.target.c[n] == plan.stage.c[n] for n in names]

@@ -55,7 +55,11 @@ class Session:
         and two references a row were looked up by comparing all with all, for half an hour.
         """
         self.server.stage(self.connection, table, lines)
-        self._added += lines.rows
+        self.added(table, lines.rows)
+
+    def added(self, table: sa.Table, rows: int) -> None:
+        """Rows were added by a statement."""
+        self._added += rows
         if self._added >= self._analyze_at:
             self.server.analyze(self.connection, table)
             self._analyze_at = 2 * self._added

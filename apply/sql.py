@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import types as t
 
+from apply import referee
 from apply.exempt import ours
 from apply.own import IDENTITY
 from apply.placeholder import placeholder
@@ -240,6 +241,8 @@ class Statements:
         s, i, parent = self._plan.stage, IDENTITY, link.parent
         if parent is None:
             return []
+        if link.is_refereed:
+            return referee.resolve(self._plan, link, batch, as_of_end=as_of_end)
         this = sa.literal(batch, sa.BigInteger)
         then = i.c.to_batch.is_(None) if as_of_end else self._then(i, this)
         identity = self._server.from_text(
@@ -294,7 +297,7 @@ class Statements:
         plan, s, k = self._plan, self._plan.stage, self._plan.keys
         found = []
         for names in plan.uniques:
-            spare = self._spare(names)
+            spare = self.spare(names)
             if spare is None:
                 continue
             column, make = spare
@@ -303,18 +306,18 @@ class Statements:
             sets += [NEW] if 0 in sets else []
             found.append(
                 _update(plan.target)
-                .values({column: make(_counted(s.c[ORDINAL]))})
+                .values({column: make(counted(s.c[ORDINAL]))})
                 .where(self._match(s), s.c[SET].in_(sets), self._ready(s), changed)
             )
             if with_deletes:
                 found.append(
                     _update(plan.target)
-                    .values({column: make(_counted(k.c[ORDINAL]))})
+                    .values({column: make(counted(k.c[ORDINAL]))})
                     .where(self._match(k), k.c[HOLD] == 1)
                 )
         return found
 
-    def _spare(self, names: Sequence[str]) -> Any:
+    def spare(self, names: Sequence[str]) -> Any:
         """A column of the unique key, and what to set it to meanwhile; None where nothing fits
         its type.
         """
@@ -355,7 +358,7 @@ def _insert(target: sa.Table) -> sa.Insert:
     return sa.insert(target).prefix_with("OR ABORT", dialect="sqlite")
 
 
-def _counted(ordinal: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
+def counted(ordinal: sa.ColumnElement[int]) -> sa.ColumnElement[int]:
     """The ordinal, or where several batches are one a number that stays within a type's range."""
     each = 1 << PLACE_BITS
     return ordinal % each + ordinal // each * 20_011

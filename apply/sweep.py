@@ -12,10 +12,10 @@ import orjson
 import sqlalchemy as sa
 import structlog
 
-from apply import fields
+from apply import fields, referee
 from apply.checked import LISTED, Results
 from apply.exempt import ours
-from apply.own import SEEN, SWEEP
+from apply.own import REFEREE, SEEN, SWEEP
 from apply.plan import ORDINAL, SET, Plan
 from apply.transaction import ALL, Transaction
 from schemas.change import Sweep
@@ -83,10 +83,12 @@ class Sweeps:
         sql, (name,) = self._in.sql(plan), plan.identity
         self._in.session.ready(plan.keys)
         rows = self._unseen(plan, name, sweep)
-        staged = self._in.run(sa.insert(plan.keys).from_select([ORDINAL, SET, name], rows))
+        names = dict.fromkeys([ORDINAL, SET, name, plan.staged_name(name)])
+        staged = self._in.run(sa.insert(plan.keys).from_select(list(names), rows))
         self._in.session.filled(plan.keys, staged)
         if sweep.check:
-            some = self._in.connection.scalars(sa.select(plan.keys.c[name]).limit(LISTED))
+            listed = sa.select(plan.keys.c[plan.staged_name(name)]).limit(LISTED)
+            some = self._in.connection.scalars(listed)
             self._results.end(plan.name, staged, map(str, some))
             return
         # Rows of a tree, and of tables whose own sweep comes after this: as far as they may go.
@@ -94,6 +96,7 @@ class Sweeps:
             if plan.references:
                 self._in.run(sql.hold_referenced())
             deleted = self._in.run(sql.delete(), **ALL)
+            self._in.referee.end(plan)
             self._in.written += deleted
             if not deleted or not plan.references:
                 break
@@ -113,6 +116,15 @@ class Sweeps:
 
     def _unseen(self, plan: Plan, name: str, sweep: Sweep) -> sa.Select[Any]:
         server, column = self._in.server, plan.target.c[name]
+        staged: list[Any] = [column]
+        source: Any = plan.target
+        if plan.is_refereed:
+            # As the log has it; deleted are the target's own.
+            pairs = REFEREE.alias()
+            mine = referee.live(pairs, plan.source_name, plan.name)
+            source = source.join(pairs, sa.and_(column == pairs.c.local_key, *mine))
+            column = pairs.c.source_key
+            staged.append(column)
         identity = server.from_text(SEEN.c.identity, column, plan.identity_kind)
         if isinstance(column.type, sa.Integer):
             # MySQL compares a number with text as doubles.
@@ -122,8 +134,8 @@ class Sweeps:
             SEEN.c.table_name == plan.name,
             server.exactly(column, identity),
         )
-        rows = sa.select(sa.literal(0, sa.BigInteger), sa.literal(0, sa.SmallInteger), column)
-        rows = rows.where(ours(server, plan), ~seen)
+        rows = sa.select(sa.literal(0, sa.BigInteger), sa.literal(0, sa.SmallInteger), *staged)
+        rows = rows.select_from(source).where(ours(server, plan), ~seen)
         if sweep.after is not None:
             rows = rows.where(column > sweep.after)
         return rows if sweep.until is None else rows.where(column <= sweep.until)

@@ -37,6 +37,8 @@ class Placement:
     missing_parents: what becomes of a row whose parent is not there, by pattern over source
     `schema.table.column`. references: source `schema.table.column` -> the
     `schema.table.column` that it refers to, where the source has no foreign key that says so.
+    referees: patterns over source `schema.table` of tables whose rows are found through
+    headwater_referee.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -49,6 +51,7 @@ class Placement:
     exceptions: Mapping[str, TableExceptions] = field(default_factory=dict)
     missing_parents: Mapping[str, MissingParent] = field(default_factory=dict)
     references: Mapping[str, str] = field(default_factory=dict)
+    referees: Sequence[str] = ()
 
 
 Exemption = Literal["excluded", "pinned", "none"]
@@ -72,6 +75,19 @@ class Paused(NamedTuple):
 
     paused_at: int
     reason: str
+
+
+class Pair(NamedTuple):
+    """A row of the source and a row of the target. sync_id: the pair's own name. Batches: as the
+    log numbers them; until_batch: None while it is live.
+    """
+
+    source_key: int
+    local_key: int
+    state: Literal["live", "ended"]
+    sync_id: str
+    since_batch: int
+    until_batch: int | None
 
 
 class Verified(NamedTuple):
@@ -250,6 +266,24 @@ class Target(Protocol):
 
     def exempted(self) -> Exempted:
         """The rows that are excluded or pinned, by table."""
+        ...
+
+    def pairs(self, table: str, *, ended: bool = False) -> Iterator[Pair]:
+        """Which rows of the target are which of the source's, of a table with a referee: the live
+        pairs, with `ended` all that ever were. Raises Misconfigured for a table without one.
+        """
+        ...
+
+    def assign(self, table: str, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Let these (source key, local key) be pairs from the next batch on; those that ended for
+        it, whose rows are the target's own from now on. Raises Misconfigured, with nothing changed.
+        """
+        ...
+
+    def end_pairs(self, table: str, source_keys: Sequence[int]) -> list[tuple[int, int]]:
+        """End the pairs of these source keys; those that were. Their rows stay, as the target's
+        own.
+        """
         ...
 
     def verified(self) -> list[Verified]:

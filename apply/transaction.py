@@ -16,6 +16,7 @@ from apply.intervals import facts
 from apply.parking import Parking, Standing
 from apply.plan import ORDINAL, SET, Link, Plan
 from apply.plans import Plans
+from apply.referee import Referee
 from apply.refused import Reason, Refusal, Refused
 from apply.server import Unstorable
 from apply.session import Session
@@ -84,6 +85,7 @@ class Transaction:
         self.session, self.server, self.connection = session, session.server, session.connection
         self.parking = parking
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
+        self.referee = Referee(session, source, batch.batch)
         self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
 
@@ -208,13 +210,15 @@ class Transaction:
         parsed = [orjson.loads(key) for key in keys]
         staged = {ORDINAL: plain(list(ordinals)), SET: ["0"] * len(keys)}
         for name in plan.identity:
-            staged[name] = plan.by_name[name].fields([key[name] for key in parsed])
+            values = plan.by_name[name].fields([key[name] for key in parsed])
+            staged[plan.staged_name(name)] = values
         try:
             self.session.put(plan.keys, lines(staged))
         except Unstorable as error:
             at = min(error.row, len(keys) - 1)
             row = Refusal(plan.name, keys[at], ordinals[at], "value")
             raise self._unfit(plan, error.column, row, batch) from error
+        self.referee.find(plan, plan.keys)
 
     def at(self, ordinal: int, batch: int | None = None) -> str:
         """A place in the log, for messages; batch: as in Job, by default this transaction's."""

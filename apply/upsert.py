@@ -17,6 +17,7 @@ from apply.detach import leave_open
 from apply.direct import copy, direct
 from apply.fold import fold
 from apply.halving import ROWS, halve
+from apply.naming import name_rows
 from apply.plan import HOLD, ORDINAL, Link
 from apply.refused import Reason, Refusal, Refused
 from apply.server import Cause
@@ -83,6 +84,7 @@ class Upserts:
             if copy(self._in, job, job.lines):
                 return
             self._stage(job)
+        name_rows(self._in, job)
         links = [link for link in job.plan.links if not link.late]
         if not as_of_end and self._is_told(job, links) and self._write_as_told(job, links):
             return

@@ -138,8 +138,9 @@ class Writing:
                 came = self._came.setdefault(plan.name, [])
                 came += [rows.keys[i] for i in folded.upserts]
         # Where other tables reference this one, a row deleted and inserted again is two rows: its
-        # children went with the first.
-        deletes = sorted([*folded.deletes, *folded.again]) if plan.references else folded.deletes
+        # children went with the first; so it is where the new row gets a key of its own.
+        is_two = plan.references or plan.is_refereed
+        deletes = sorted([*folded.deletes, *folded.again]) if is_two else folded.deletes
         sql = self._in.sql(plan)
         return Job(plan=plan, sql=sql, rows=rows, folded=folded, deletes=deletes, batch=batch)
 

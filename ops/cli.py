@@ -22,6 +22,7 @@ from ops import (
     commands_parked,
     commands_push,
     commands_rebuild,
+    commands_referee,
     commands_setup,
     commands_snapshot,
     show,
@@ -64,6 +65,7 @@ for command in (
 app.add_typer(commands_parked.app)
 app.add_typer(commands_conflicts.app)
 app.add_typer(commands_child.app)
+app.add_typer(commands_referee.app)
 
 
 def main() -> NoReturn:

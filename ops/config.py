@@ -247,6 +247,11 @@ class TargetConfig(_Model):
         description="source `schema.table` = by what headwater enrol matches its rows with those "
         "that are here already",
     )
+    identity: Mapping[str, Literal["referee"]] = Field(
+        default_factory=dict,
+        description='"referee", per table pattern: rows with keys of their own here are found '
+        "through a mapping table, and nothing is added to either side (docs/referee.md)",
+    )
     create: bool = Field(default=True, description="make missing tables; false: they must be there")
     parked_limit: NonNegativeInt = Field(
         default=1_000,
@@ -306,6 +311,7 @@ class TargetConfig(_Model):
             missing_parents=self.missing_parents,
             exceptions={name: e.exceptions for name, e in self.exceptions.items()},
             references=self.references,
+            referees=tuple(self.identity),
         )
 
     @model_validator(mode="after")
