@@ -301,7 +301,8 @@ class DatabaseTarget(Kept):
             older = [t for t in others.values() if t != known.get(t.full_name)]
             args = (catalog, self._server, self._placement, known, older)
             plans = plan_all(*args, source=self._source)
-            refuse_changed(connection, plans.newest.values(), self._source)
+            every = plans.newest.values()
+            refuse_changed(connection, every, self._placement, self._source)
             self._plans = plans
             self._exempt, self._looked_at = exempt.read(connection, self._source), monotonic()
             self._exempt.into(self._plans)

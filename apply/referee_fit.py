@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from apply import exceptions, referee
 from apply.catalog import Catalog
 from apply.own import REFEREE
-from apply.placement import conflict_rules, has_referee
+from apply.placement import conflict_rules, has_referee, own_key
 from apply.plan import Plan
 from apply.server import Server
 from apply.target import Placement
@@ -40,7 +40,7 @@ def referee_problems(
             problem='is "referee", and primary_keys = "copy" keeps the source\'s keys',
             fix="leave out one of the two",
         )
-    why = _unfit(table)
+    why = _unfit(table, placement)
     if why is not None:
         yield Finding(
             where=where,
@@ -85,18 +85,21 @@ def unpaired(
         )
 
 
-def refuse_changed(connection: sa.Connection, plans: Iterable[Plan], source: str) -> None:
+def refuse_changed(
+    connection: sa.Connection, plans: Iterable[Plan], placement: Placement, source: str
+) -> None:
     """Refuse tables whose rows would be found in another way than they came: a source's key is
     somebody else's local key. Raises Operator.
     """
     has_pairs = sa.inspect(connection).has_table(REFEREE.name)
     for plan in plans:
-        if plan.is_refereed and not has_pairs:
+        is_wanted = has_referee(plan.source, placement)
+        if is_wanted and not (plan.is_refereed and has_pairs):
             raise Operator(
-                f"found no headwater_referee in the target, which {plan.name} needs",
-                hint="run: headwater prepare",
+                f"cannot find rows of {plan.name} by a referee: the target is not prepared for it",
+                hint="run: headwater prepare, which makes headwater_referee or says what is wrong",
             )
-        if plan.is_refereed or not has_pairs or plan.identity != plan.source.primary_key:
+        if is_wanted or not has_pairs or plan.identity != plan.source.primary_key:
             continue
         pair = sa.select(REFEREE.c.sync_id).where(*referee.live(REFEREE, source, plan.name))
         if connection.scalar(pair.limit(1)) is not None:
@@ -107,14 +110,14 @@ def refuse_changed(connection: sa.Connection, plans: Iterable[Plan], source: str
             )
 
 
-def _unfit(table: Table) -> str | None:
+def _unfit(table: Table, placement: Placement) -> str | None:
     if len(table.primary_key) != 1 or table.identity != table.primary_key:
         return "its rows are not identified by a primary key of one column"
     (key,) = table.primary_key
     kind = table.by_name[key].kind
     if kind.name != "int" or (kind.unsigned and kind.bits == 64):
         return f"its primary key is {'unsigned 64-bit' if kind.name == 'int' else kind.name}"
-    if any(f.column == key for f in table.foreign_keys):
+    if placement.primary_keys == "local" and own_key(table, placement) != key:
         return "its primary key is a reference"
     return None
 

@@ -15,7 +15,7 @@ from apply.target import Target
 from schemas.conflict import ConflictRules
 from schemas.errors import Operator, SchemaConflict
 from schemas.kinds import Kind
-from schemas.table import Column, ForeignKey, Table
+from schemas.table import Column, CompositeKey, ForeignKey, Table
 from tests.conformance.targets import (
     ID,
     INT,
@@ -329,10 +329,12 @@ def test_a_generator_behind_its_table_stops_before_anybodys_row_is_touched(place
     assert users(place) == {LOCAL + 1: "local"}
 
 
+OF_TWO = CompositeKey(columns=("id", "mail"), parent="app.p", parent_columns=("id", "mail"))
 REFUSED: tuple[tuple[Table, dict[str, Any], str], ...] = (
     (replace(USERS, primary_key=("id", "mail"), identity=("id", "mail")), {}, "one column"),
     (replace(USERS, columns=(replace(ID, kind=Kind(name="uuid")), *USERS.columns[1:])), {},
      "primary key is uuid"),
+    (replace(USERS, composite_keys=(OF_TWO,)), {}, "primary key is a reference"),
     (USERS, {"primary_keys": "copy"}, 'primary_keys = "copy"'),
     (USERS, {"conflicts": {"app.*": ConflictRules(policy="park")}}, "conflicts"),
     (USERS, {"exceptions": {"app.users": TableExceptions(where="id > 1")}}, "exceptions"),
@@ -368,5 +370,5 @@ def test_a_referee_that_comes_or_goes_later_is_noticed(place: Place) -> None:
         deliver(plain, batch)
     assert mails(place) == {1: "u1"}
     place.execute("drop table headwater_referee")
-    with pytest.raises(Operator, match="found no headwater_referee"):
+    with pytest.raises(Operator, match="the target is not prepared for it"):
         deliver(place.target(referees=("app.users",)), batch)
