@@ -190,6 +190,17 @@ def test_a_source_key_used_again_is_another_row(place: Place) -> None:
     assert users(place) == {pairs(place)[10]: "c"}
 
 
+def test_a_row_deleted_and_inserted_again_gets_a_fresh_key(place: Place) -> None:
+    """T6, where nothing references the table."""
+    stream, target = ready(place, USERS)
+    deliver(target, stream.batch(user(10, "a")))
+    first = pairs(place)[10]
+    deliver(target, stream.batch(d(USERS, id=10, mail="a"), user(10, "a")))
+    assert pairs(place, ended=True) == {10: first}
+    assert users(place) == {pairs(place)[10]: "a"}
+    assert pairs(place)[10] != first
+
+
 def test_a_key_that_a_local_row_uses_again_is_not_the_sources(place: Place) -> None:
     """T11: what the server forgets at a restart, a key generator set back does at once."""
     stream, target = ready(place, USERS)
