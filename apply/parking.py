@@ -176,14 +176,17 @@ class Parking:
     # Releasing.
 
     def candidates(self, reason: Reason) -> list[Parked]:
-        """The first changes of rows that wait for something which this batch may have brought."""
-        if self.is_empty:
+        """The first changes of rows that wait for something which this batch may have brought; of
+        "referenced", which any table may, those that are left.
+        """
+        if self.is_empty or not self._touched:
             return []
         firsts = [queue[0] for row, queue in self._queues.items() if self._may_try(row)]
         return [
             c
             for c in firsts
-            if c.reason == reason and (c.waits_table or c.table_name) in self._touched
+            if c.reason == reason
+            and (reason == "referenced" or (c.waits_table or c.table_name) in self._touched)
         ]
 
     def _may_try(self, row: Row) -> bool:

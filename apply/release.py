@@ -19,11 +19,12 @@ from schemas.change import Rows
 
 
 def ready(transaction: Transaction) -> Iterator[Parked]:
-    """Parked changes whose parent has come, or whose unique values are free, among those of tables
-    that this batch wrote to.
+    """Parked changes whose parent has come, whose unique values are free, or whose children are
+    gone, among those of tables that this batch wrote to.
     """
     yield from _parents_here(transaction, transaction.parking.candidates("parent"))
     yield from _free(transaction, transaction.parking.candidates("unique"))
+    yield from _left_alone(transaction, transaction.parking.candidates("referenced"))
 
 
 def _parents_here(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
@@ -36,6 +37,18 @@ def _parents_here(transaction: Transaction, changes: Sequence[Parked]) -> Iterat
                 keys = sorted({str(change.waits_key) for change in waiting})
                 known = transaction.identities.known(link, keys)
                 yield from (change for change in waiting if change.waits_key in known)
+
+
+def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
+    """The deletes of rows that nothing references any more."""
+    by_table = sorted(changes, key=lambda change: change.table_name)
+    for name, group in groupby(by_table, key=lambda change: change.table_name):
+        plan, waiting = transaction.plan(name), list(group)
+        keys = [change.row_key.encode() for change in waiting]
+        transaction.put_keys(plan, keys, range(len(keys)))
+        transaction.run(transaction.sql(plan).hold_referenced())
+        held = set(transaction.ordinals(transaction.sql(plan).held(plan.keys)))
+        yield from (change for i, change in enumerate(waiting) if i not in held)
 
 
 def _pair(change: Parked) -> tuple[str, str]:

@@ -235,8 +235,10 @@ def test_a_deleted_row_that_local_rows_reference_is_parked(place: Place) -> None
     deliver(target, stream.batch(*gone))
     assert waiting(target) == [(key("u1"), "referenced")]
     assert [row["sync_id"] for row in held(target, USERS)] == ["u1"]
+    deliver(target, stream.batch(user(3, "c")))
+    assert len(target.parked()) == 1
     place.execute("delete from orders")
-    target.retry()
+    deliver(target, stream.batch(d(USERS, id=3, sync_id="u3")))
     assert held(target, USERS) == []
     assert target.parked() == []
 
