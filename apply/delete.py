@@ -7,8 +7,6 @@ the source kept.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
-from typing import Any
 
 import orjson
 import sqlalchemy as sa
@@ -16,12 +14,11 @@ import sqlalchemy as sa
 from apply.cascade import carried, carry, children, delete
 from apply.detach import detach
 from apply.halving import halve
-from apply.plan import Link, Plan
+from apply.plan import Plan
 from apply.refused import Refusal, Refused
 from apply.server import Cause
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Truncate
-from schemas.codec import after_of
 from schemas.errors import Poison
 
 
@@ -71,16 +68,18 @@ class Deletes:
         again = {job.rows.keys[i] for i in job.folded.again}
         if not again or not carried(self._in, job.plan):
             return
-        rows, by_table = job.rows, {other.plan.name: other for other in wave}
-        at = {key: i for i, key in enumerate(rows.keys) if rows.ops[i] == "d" and key in again}
-        for key, i in at.items():
-            was = orjson.loads(rows.values[i])["before"] or {}
-            for child, link, keys in children(self._in, job.plan, [key]):
-                if link.on_delete == "CASCADE":
-                    other, source_key = by_table.get(child.name), was.get(link.parent_key)
-                    lost = _lost(other, link, keys, rows.ordinals[i], source_key)
-                    carry(self._in, child, lost)
-                    delete(self._in, child, lost)
+        # What is still to be written came later, or had moved away (apply/orphans.py).
+        later = {
+            other.plan.name: {other.rows.keys[i] for i in other.folded.upserts} for other in wave
+        }
+        for child, link, keys in children(self._in, job.plan, sorted(again)):
+            lost = [key for key in keys if key not in later.get(child.name, ())]
+            if link.on_delete == "CASCADE":
+                carry(self._in, child, lost)
+                delete(self._in, child, lost)
+            elif lost:
+                self._in.put_keys(child, lost, range(len(lost)))
+                self._in.run(self._in.sql(child).unlink(link.column))
 
     def delete_left(self, job: Job) -> None:
         """Delete what the block's upserts no longer reference; keep the rest."""
@@ -105,13 +104,14 @@ class Deletes:
         """Where an identity was replaced under one source key, children follow the key.
 
         The source's children did not change, so nothing in the log moves them (a sync_id that was
-        updated).
+        updated). Not those that a delete took with it: the key was given to a new row later.
         """
         if not plan.is_tracked or plan.own_key is None:
             return
         identity, own = plan.target.c[plan.identity[0]], plan.target.c[plan.own_key]
         names = [str(orjson.loads(key)[plan.identity[0]]) for key in keys]
-        for old, new in self._in.identities.heirs(plan.name, names):
+        taken = {(p.target, link.column) for p, link in carried(self._in, plan)}
+        for old, new, is_next in self._in.identities.heirs(plan.name, names):
             texts = (sa.literal(name, sa.String) for name in (old, new))
             old_key, new_key = (
                 self._in.connection.scalar(sa.select(own).where(identity == value))
@@ -122,7 +122,8 @@ class Deletes:
             if old_key is None or new_key is None:
                 continue
             for reference in plan.references:
-                if reference.keys == (plan.own_key,):
+                of = (reference.child, reference.columns[0])
+                if reference.keys == (plan.own_key,) and (is_next or of not in taken):
                     column = reference.child.c[reference.columns[0]]
                     moved = sa.update(reference.child).values({column: new_key})
                     self._in.run(moved.where(column == old_key))
@@ -194,26 +195,3 @@ class Deletes:
             if link.late:
                 empty = {plan.target.c[link.column]: sa.null()}
                 self._in.run(sa.update(plan.target).values(empty).where(self._in.sql(plan).ours()))
-
-
-def _lost(
-    job: Job | None, link: Link, keys: Sequence[bytes], ordinal: int, source_key: Any
-) -> list[bytes]:
-    """Those of the keys whose rows still referenced `source_key` at `ordinal`, as far as the job's
-    rows say; rows of the job that come before it count no more.
-    """
-    if job is None:
-        return list(keys)
-    rows, lost, out = job.rows, [], set()
-    last = {rows.keys[i]: i for i in job.folded.upserts}
-    for key in keys:
-        at = last.get(key)
-        if at is None:
-            lost.append(key)
-        elif rows.ordinals[at] < ordinal:
-            image = job.folded.merged.get(at) or after_of(rows.values[at])
-            if str(image.get(link.column, source_key)) == str(source_key):
-                lost.append(key)
-                out.add(at)
-    job.folded = replace(job.folded, upserts=[i for i in job.folded.upserts if i not in out])
-    return lost

@@ -160,13 +160,15 @@ class Identities:
             .where(i.source == self._source, i.table_name == table, i.to_batch.is_(None))
         )
 
-    def heirs(self, table: str, identities: Sequence[str]) -> list[tuple[str, str]]:
-        """(old, new) where an ended identity's key now means another: its children follow the
-        key.
+    def heirs(self, table: str, identities: Sequence[str]) -> list[tuple[str, str, bool]]:
+        """(old, new, is next) where an ended identity's key now means another: its children follow
+        the key. is next: no change came between, as where an identity was updated.
         """
         old, new = IDENTITY.alias(), IDENTITY.alias()
         found = self._connection.execute(
-            sa.select(old.c.identity, new.c.identity).where(
+            sa.select(
+                old.c.identity, new.c.identity, new.c.from_ordinal == old.c.to_ordinal + 1
+            ).where(
                 old.c.source == self._source,
                 old.c.table_name == table,
                 old.c.identity.in_(identities),
@@ -177,7 +179,7 @@ class Identities:
                 new.c.to_batch.is_(None),
             )
         )
-        return [(a, b) for a, b in found]
+        return [(a, b, bool(is_next)) for a, b, is_next in found]
 
     def _active(self, table: str, keys: set[str], identities: set[str]) -> list[tuple[str, str]]:
         pairs = list(zip_longest(sorted(keys), sorted(identities)))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from time import time_ns
 from typing import Any, NamedTuple, Protocol
 
+import orjson
 import sqlalchemy as sa
 import structlog
 
@@ -172,6 +173,23 @@ class Parking:
             del self._queues[row]
         self._blocked.pop(table, None)
         self._changes = [c for c in self._changes if c.table_name != table]
+
+    def drop(self, row: Row) -> None:
+        """The source no longer has the row."""
+        del self._queues[row]
+        self._blocked[row[0]].discard(row[1])
+        self._changes = [c for c in self._changes if c.row != row]
+
+    def empty(self, row: Row, column: str) -> None:
+        """The row's reference leads nowhere any more: it is to be tried without."""
+        queue = []
+        for change in self._queues[row]:
+            document = orjson.loads(change.value)
+            if document.get("after"):
+                document["after"][column] = None
+            queue.append(change._replace(value=orjson.dumps(document).decode()))
+        self._queues[row] = queue
+        self._wanted.add(row)
 
     # Releasing.
 

@@ -15,6 +15,7 @@ from apply.conflicts import Conflicts
 from apply.delete import Deletes
 from apply.detach import has_come
 from apply.fold import fold
+from apply.orphans import Orphans
 from apply.plan import Link, Plan
 from apply.queue import as_rows
 from apply.refused import Refusal, Refused
@@ -76,7 +77,7 @@ class Writing:
         self._keyed: dict[str, Plan] = {}
         self._came: dict[str, list[bytes]] = {}
         self._deletes, self._upserts = Deletes(transaction), Upserts(transaction, waiting)
-        self._conflicts = Conflicts(transaction)
+        self._conflicts, self._orphans = Conflicts(transaction), Orphans(transaction)
 
     def learn(self, block: Sequence[Rows]) -> None:
         """Take in a block's facts and seeds, and none of its rows."""
@@ -146,6 +147,7 @@ class Writing:
 
     def _wave(self, jobs: list[Job]) -> None:
         jobs.sort(key=lambda job: job.plan.rank)
+        self._orphans.settle(jobs)
         for job in jobs:
             self._deletes.lose_children(job, jobs)
         for job in jobs:
@@ -162,6 +164,7 @@ class Writing:
 
     def finish(self) -> None:
         """Place what had to wait for the batch's end."""
+        self._orphans.settle_held(self._upserts.held)
         self._upserts.again()
         if self._let_wait():
             self._upserts.again()
@@ -184,6 +187,7 @@ class Writing:
 
     def _release(self) -> None:
         """Apply parked changes whose time has come, and then those that waited for them."""
+        self._orphans.settle_parked()
         while queues := self._in.parking.due(ready(self._in)):
             for batch, runs in as_rows(queues):
                 for rows in runs:
@@ -192,6 +196,7 @@ class Writing:
 
     def _give_up_held(self) -> None:
         found: list[Refused] = []
+        self._emptied: dict[tuple[str, str], list[bytes]] = {}
         for name, held in self._upserts.held.items():
             for key, row in held.items():
                 refused = self._give_up(self._in.plan(name), key, row)
@@ -201,6 +206,10 @@ class Writing:
         if found:
             found[0].rows = [row for refused in found for row in refused.rows]
             raise found[0]
+        for (name, column), keys in self._emptied.items():
+            plan = self._in.plan(name)
+            self._in.put_keys(plan, keys, range(len(keys)))
+            self._in.run(self._in.sql(plan).unlink(column))
 
     def _let_wait(self) -> bool:
         """Leave references NULL that may be, where a first copy is still to bring the parent; they
@@ -260,10 +269,12 @@ class Writing:
                     rows=[refusal],
                 )
             if link.late and (link.translated or link.waits):
-                # The row is there, the reference NULL: it is set when the parent's chunk has come.
+                # The row is there, the reference NULL, set when the parent's chunk has come. Where
+                # the row was adopted it leads to another parent until then.
                 identity = str(orjson.loads(key)[plan.identity[0]])
                 self._in.identities.wait(plan, link, identity, str(value))
                 self._waiting.add(plan.name)
+                self._emptied.setdefault((plan.name, link.column), []).append(key)
             elif op_of(row.value) == "r" or self._is_here(plan, key):
                 # Its own table's first copy has brought it already: nothing would bring it again.
                 return Refused(

@@ -110,7 +110,7 @@ def unexplained(flow: Pipeline, name: str) -> list[str]:
     """What verify finds, or is parked, for no reason of the child's own: a row that is gone from
     the authority stays, parked, as long as rows that only the child has reference it.
     """
-    report = told(flow, "verify", name, "--once", "--timeout", "120", "--json")
+    report = told(flow, "verify", name, "--once", "--values", "--timeout", "120", "--json")
     parked = told(flow, "parked", "list", name, "--json")["parked"]
     kept, found = set(), []
     for change in parked:
@@ -123,7 +123,7 @@ def unexplained(flow: Pipeline, name: str) -> list[str]:
             found.append(f"{table} {sync_id} is parked: {change['problem']}; held by {by}")
     for table in report["tables"]:
         found += [
-            f"{d['table']} {d['key']} is {d['kind']}: {d['columns']}"
+            f"{d['table']} {d['key']} is {d['kind']}: {d['columns']} {d['values']}"
             for d in table["differences"]
             if (d["table"], json.loads(d["key"])["sync_id"]) not in kept or d["kind"] != "extra"
         ]
