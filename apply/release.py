@@ -9,6 +9,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
+from apply.cascade import carried
 from apply.fold import fold
 from apply.parked import Parked
 from apply.plan import ORDINAL
@@ -40,13 +41,18 @@ def _parents_here(transaction: Transaction, changes: Sequence[Parked]) -> Iterat
 
 
 def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
-    """The deletes of rows that nothing references any more."""
+    """The deletes of rows that nothing references any more but what goes with them."""
     by_table = sorted(changes, key=lambda change: change.table_name)
     for name, group in groupby(by_table, key=lambda change: change.table_name):
         plan, waiting = transaction.plan(name), list(group)
         keys = [change.row_key.encode() for change in waiting]
         transaction.put_keys(plan, keys, range(len(keys)))
-        transaction.run(transaction.sql(plan).hold_referenced())
+        going = {
+            (child.target.fullname, link.column): child.identity
+            for child, link in carried(transaction, plan)
+            if not child.is_refereed
+        }
+        transaction.run(transaction.sql(plan).hold_referenced(going))
         held = set(transaction.ordinals(transaction.sql(plan).held(plan.keys)))
         yield from (change for i, change in enumerate(waiting) if i not in held)
 

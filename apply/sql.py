@@ -6,7 +6,7 @@ never used: they act on any unique key and would change another row. MySQL canno
 table twice in one statement (1137): each statement names the staging table once.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -182,14 +182,22 @@ class Statements:
 
     # Deletes.
 
-    def hold_referenced(self) -> sa.Update:
-        """Hold the deletes of rows that some row still references."""
+    def hold_referenced(
+        self, going: Mapping[tuple[str, str], Sequence[str]] | None = None
+    ) -> sa.Update:
+        """Hold the deletes of rows that some row still references. going: by child table and
+        column, its identity: rows that have one go too, and hold nothing.
+        """
         plan, k = self._plan, self._plan.keys
         tests: list[Condition] = []
         for reference in plan.references:
             child = reference.child.alias()
             pairs = zip(reference.columns, reference.keys, strict=True)
-            tests.append(sa.exists().where(*(child.c[c] == plan.target.c[p] for c, p in pairs)))
+            same = [child.c[c] == plan.target.c[p] for c, p in pairs]
+            names = (going or {}).get((reference.child.fullname, reference.columns[0]))
+            if names is not None:
+                same.append(sa.or_(*(child.c[n].is_(None) for n in names)))
+            tests.append(sa.exists().where(*same))
         return sa.update(k).values({k.c[HOLD]: 1}).where(self._match(k), sa.or_(*tests))
 
     def delete(self) -> sa.Delete:

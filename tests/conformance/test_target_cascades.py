@@ -134,3 +134,27 @@ def test_a_parent_deleted_and_inserted_again_loses_its_children(
     assert parents.keys() == {"orders2", "orders3", "orders9"}
     assert parents["orders9"] == '{"sync_id":"users1"}'
     assert names(target, LINES).keys() == {"parts2"}
+
+
+def test_a_parked_delete_takes_its_children_with_it_later(place: Place) -> None:
+    """A row that only the target has prevents it; what the source's foreign key took does not."""
+    target = place.target(parked_limit=10)
+    target.prepare([USERS, ORDERS])
+    stream = Stream()
+    deliver(target, stream.batch(user(1), of(ORDERS, 1, 1)))
+    ((own,),) = place.query("select id from users")
+    kind = "bigint" if place.is_mysql else "int"
+    key = "foreign key (user_id) references users (id)"
+    place.execute(
+        f"create table ours (id int primary key, user_id {kind}, {key})",
+        f"insert into ours values (1, {own})",
+    )
+    again = place.target(parked_limit=10)
+    deliver(again, stream.batch(gone(USERS, 1)))
+    assert [change.reason for change in again.parked()] == ["referenced"]
+    assert names(again, ORDERS).keys() == {"orders1"}
+    place.execute("delete from ours")
+    deliver(again, stream.batch(user(2)))
+    assert again.parked() == []
+    assert names(again, USERS).keys() == {"users2"}
+    assert names(again, ORDERS) == {}
