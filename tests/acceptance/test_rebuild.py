@@ -258,7 +258,7 @@ def test_what_the_log_has_forgotten_is_said_before_anything_is_written(
     assert capture.stop() == 0
     with opened_log(flow.config, flow.name) as log:
         log.trim(0.0)  # type: ignore[attr-defined]
-    assert_says(flow.apply("branch"), OPERATOR, "no longer", "rebuild TARGET --on-top")
+    assert_says(flow.apply("branch"), OPERATOR, "no longer", "rebuild branch --on-top")
     worker = flow.start("rebuild", "branch", "--on-top")
     names = [f"public.{name}" for name in ("ledger", "people", "pets")]
     assert_says(worker, OPERATOR, *names, f"headwater snapshot {flow.name}")
