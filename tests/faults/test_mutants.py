@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import apply.fold
+from apply.checkpoint import move
 from apply.database import DatabaseTarget
 from apply.fold import Folded
 from ops.verify_ranges import Pair, Range
@@ -89,11 +90,9 @@ def test_a_checkpoint_that_goes_ahead_of_its_rows_is_noticed(
     mutant: bool, source: Database, flow: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mutant: checkpoint first. The rows between it and the crash never arrive."""
-    target: Any = flow.target
-    moved = target._move_checkpoint
 
-    def ahead(connection: Any, *rest: Any) -> None:
-        moved(connection, *rest)
+    def ahead(connection: Any, *rest: Any, **more: Any) -> None:
+        move(connection, *rest, **more)
         if mutant:
             connection.commit()
 
@@ -103,7 +102,7 @@ def test_a_checkpoint_that_goes_ahead_of_its_rows_is_noticed(
     source.execute("update people set version = 2")
     flow.capture()
     with monkeypatch.context() as patched:
-        patched.setattr(target, "_move_checkpoint", ahead)
+        patched.setattr("apply.database.move", ahead)
         patched.setattr("apply.database.write", crash)
         with pytest.raises(Crash):
             flow.apply()
@@ -127,7 +126,7 @@ def test_a_stale_applier_that_writes_is_noticed(
             target.apply(stale, expect=expect)
     else:
         with monkeypatch.context() as patched:
-            patched.setattr(target, "_move_checkpoint", lambda *args: None)
+            patched.setattr("apply.database.move", lambda *args, **more: None)
             target.apply(stale, expect=expect)
     assert flow.verify().verdict == ("invalid" if mutant else "valid")
 
