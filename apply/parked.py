@@ -3,7 +3,7 @@
 Everything a change was in the log is kept, so that it can be applied without the log.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -134,9 +134,14 @@ def edit(connection: sa.Connection, source: str, number: int, columns: Mapping[s
 
 def found(connection: sa.Connection, source: str, number: int) -> Parked:
     """One parked change; raises Misconfigured where there is none of this number."""
-    for parked in read(connection, source):
-        if parked.number == number:
-            return parked
+    return numbered(read(connection, source), number)
+
+
+def numbered(changes: Iterable[Parked], number: int) -> Parked:
+    """The one of this number; raises Misconfigured where there is none."""
+    for change in changes:
+        if change.number == number:
+            return change
     raise Misconfigured(
         f"found no parked change {number}", hint="headwater parked list TARGET shows their numbers"
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from apply.parked import Parked
+from apply.parked import Parked, numbered
 from ops import show
 from ops.compose import opened_target
 from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
@@ -66,7 +66,7 @@ def _summary(change: Parked) -> dict[str, Any]:
     """What may be shown without showing a row's values, but for its identity."""
     hidden = ("value", "description", "at_batch", "at_ordinal")
     found = {k: v for k, v in change._asdict().items() if k not in hidden}
-    return found | {"row_key": orjson.loads(change.row_key), "parked_at": change.parked_at}
+    return found | {"row_key": orjson.loads(change.row_key)}
 
 
 @app.command("show")
@@ -81,7 +81,7 @@ def show_(
     """Show one parked change, what refused it and what to do; its values with --values."""
     loaded = begin(config, debug)
     with opened_target(loaded.config, target) as opened:
-        change = _found(opened.parked(skipped=True), number)
+        change = numbered(opened.parked(skipped=True), number)
     document = _summary(change)
     if values:
         document["change"] = orjson.loads(change.value)
@@ -114,7 +114,7 @@ def retry(
     with opened_target(loaded.config, target) as opened:
         there = opened.parked()
         for number in numbers or ():
-            _found(there, number)
+            numbered(there, number)
         chosen = None
         if numbers or table is not None:
             mine = [c for c in there if table in (None, c.table_name)]
@@ -147,7 +147,7 @@ def edit(
     """Change a parked change's row, for this target only; then apply it with `parked retry`."""
     loaded = begin(config, debug)
     with opened_target(loaded.config, target) as opened:
-        change = _found(opened.parked(), number)
+        change = numbered(opened.parked(), number)
         columns = _columns(change, values or (), null or ())
         opened.edit(number, columns)
     if json:
@@ -173,15 +173,6 @@ def skip(
         show.as_json({"skipped": numbers})
     else:
         print(f"skipped {len(numbers)} changes")
-
-
-def _found(changes: Sequence[Parked], number: int) -> Parked:
-    for change in changes:
-        if change.number == number:
-            return change
-    raise Misconfigured(
-        f"found no parked change {number}", hint="headwater parked list TARGET shows their numbers"
-    )
 
 
 def _columns(change: Parked, values: Sequence[str], null: Sequence[str]) -> dict[str, Any]:
