@@ -6,14 +6,15 @@ there is nothing left of it to do.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 import sqlalchemy as sa
 
 from apply import referee
 from apply.own import REFEREE
-from apply.plan import Link, Plan
+from apply.plan import ORDINAL, Link, Plan
+from apply.refused import Refusal, Refused
 from apply.transaction import ALL, Transaction
 from apply.uuids import wire_text
 from schemas.kinds import Kind
@@ -26,27 +27,68 @@ def carried(transaction: Transaction, plan: Plan) -> list[tuple[Plan, Link]]:
     return [(p, link) for p, link in transaction.children(plan) if link.on_delete in ACTIONS]
 
 
-def carry(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> None:
-    """Do what these rows' deletion did to their children, and to those of the children; the rows
-    themselves stay.
+class Level(NamedTuple):
+    """Rows of one table that go together; roots: with which of the first rows each goes."""
+
+    plan: Plan
+    keys: list[bytes]
+    roots: list[int]
+
+
+def levels(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> list[Level]:
+    """The rows of these keys and those that go with them, parents before children; a tree's rows
+    are found once, a cycle's too.
     """
-    levels = [(plan, list(keys))] if keys else []
+    found = [Level(plan, list(keys), list(range(len(keys))))] if keys else []
     seen = {(plan.name, key) for key in keys}
-    # By levels, parents before children; a tree's rows are found once, a cycle's too.
-    for of, parents in levels:
-        for child, link in carried(transaction, of):
-            transaction.put_keys(of, parents, range(len(parents)))
-            if link.on_delete == "SET NULL":
-                _empty(transaction, of, child, link)
+    for of in found:
+        for child, link, pairs in children(transaction, of.plan, of.keys):
+            if link.on_delete != "CASCADE":
                 continue
-            found = [
-                k for k in _children(transaction, of, child, link) if (child.name, k) not in seen
-            ]
-            seen.update((child.name, key) for key in found)
-            if found:
-                levels.append((child, found))
-    for of, gone in reversed(levels[1:]):
-        delete(transaction, of, gone)
+            new = {k: of.roots[parent] for k, parent in pairs if (child.name, k) not in seen}
+            seen.update((child.name, key) for key in new)
+            if new:
+                found.append(Level(child, list(new), list(new.values())))
+    return found
+
+
+def kept_back(transaction: Transaction, found: Sequence[Level]) -> list[int]:
+    """Which of the first rows cannot go yet: a row would go with them that a parked change moves
+    away.
+    """
+    if transaction.parking.is_empty:
+        return []
+    waits = transaction.parking.waits
+    return sorted(
+        {
+            root
+            for level in found[1:]
+            for key, root in zip(level.keys, level.roots, strict=True)
+            if waits((level.plan.name, key))
+        }
+    )
+
+
+def carry(transaction: Transaction, found: Sequence[Level]) -> None:
+    """Do what the first rows' deletion did to the others; those rows themselves stay."""
+    for level in found:
+        for child, link in carried(transaction, level.plan):
+            if link.on_delete == "SET NULL":
+                transaction.put_keys(level.plan, level.keys, range(len(level.keys)))
+                _empty(transaction, level.plan, child, link)
+    for level in reversed(found[1:]):
+        delete(transaction, level.plan, level.keys)
+
+
+def still_referenced(transaction: Transaction, rows: Sequence[Refusal]) -> Refused:
+    """The error for rows that cannot be deleted."""
+    return Refused(
+        f"cannot delete rows of {rows[0].table}: rows of the target still reference them",
+        transaction.at(min(row.ordinal for row in rows)),
+        hint="rows that only the target has reference them: move or delete those; or rows that "
+        'stay here reference one that left (exceptions): filter both alike, or on_leave = "mark"',
+        rows=rows,
+    )
 
 
 def delete(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> None:
@@ -56,12 +98,15 @@ def delete(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> None:
     transaction.put_keys(plan, keys, range(len(keys)))
     transaction.written += transaction.run(transaction.sql(plan).delete(), **ALL)
     transaction.referee.end(plan)
+    transaction.parking.touch(plan.name)
 
 
 def children(
     transaction: Transaction, plan: Plan, keys: Sequence[bytes]
-) -> Iterator[tuple[Plan, Link, list[bytes]]]:
-    """By reference that changes with these rows: the keys of the rows that reference them."""
+) -> Iterator[tuple[Plan, Link, list[tuple[bytes, int]]]]:
+    """By reference that changes with these rows: the keys of the rows that reference them, each
+    with the index of the one that it references.
+    """
     for child, link in carried(transaction, plan):
         transaction.put_keys(plan, keys, range(len(keys)))
         yield child, link, _children(transaction, plan, child, link)
@@ -83,7 +128,9 @@ def _empty(transaction: Transaction, of: Plan, child: Plan, link: Link) -> None:
     transaction.written += transaction.run(empty.where(*tests, *ours))
 
 
-def _children(transaction: Transaction, of: Plan, child: Plan, link: Link) -> list[bytes]:
+def _children(
+    transaction: Transaction, of: Plan, child: Plan, link: Link
+) -> list[tuple[bytes, int]]:
     rows = child.target.alias("hw_child")
     columns = [rows.c[n] for n in child.identity]
     ours: list[Any] = [c.is_not(None) for c in columns]
@@ -94,11 +141,12 @@ def _children(transaction: Transaction, of: Plan, child: Plan, link: Link) -> li
             columns[0] == pairs.c.local_key,
         ]
         columns = [pairs.c.source_key]
-    found = sa.select(*columns).where(*_refers(transaction, of, rows, link), *ours)
+    found = sa.select(of.keys.c[ORDINAL], *columns)
+    found = found.where(*_refers(transaction, of, rows, link), *ours)
     kinds = [child.by_name[n].kind for n in child.identity]
     return [
-        orjson.dumps(dict(zip(child.identity, map(_wire, row, kinds), strict=True)))
-        for row in transaction.connection.execute(found)
+        (orjson.dumps(dict(zip(child.identity, map(_wire, row, kinds), strict=True))), parent)
+        for parent, *row in transaction.connection.execute(found)
     ]
 
 

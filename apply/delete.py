@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterable, Sequence
 import orjson
 import sqlalchemy as sa
 
-from apply.cascade import carried, carry, children, delete
+from apply.cascade import carried, children, still_referenced
 from apply.detach import detach
 from apply.halving import halve
+from apply.orphans import At, Gone, Orphans
 from apply.plan import Plan
-from apply.refused import Refusal, Refused
+from apply.refused import Refusal
 from apply.server import Cause
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Truncate
@@ -25,9 +26,9 @@ from schemas.errors import Poison
 class Deletes:
     """The deletes of one batch; keeps the keys of rows that are still referenced."""
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._in = transaction
-        self._left: dict[str, dict[bytes, int]] = {}
+    def __init__(self, transaction: Transaction, orphans: Orphans) -> None:
+        self._in, self._orphans = transaction, orphans
+        self._left: dict[str, dict[bytes, At]] = {}
         # Those of them that the source deleted; others only left the target's part of the source.
         self._gone: set[tuple[str, bytes]] = set()
 
@@ -72,13 +73,25 @@ class Deletes:
         later = {
             other.plan.name: {other.rows.keys[i] for i in other.folded.upserts} for other in wave
         }
-        for child, link, keys in children(self._in, job.plan, sorted(again)):
-            lost = [key for key in keys if key not in later.get(child.name, ())]
+        name, keys = job.plan.name, sorted(again)
+        went = {
+            key: at
+            for key, at, op in zip(job.rows.keys, job.rows.ordinals, job.rows.ops, strict=True)
+            if op == "d"
+        }
+        gone = [Gone((job.batch, went[key]), (name, key)) for key in keys]
+        for child, link, pairs in children(self._in, job.plan, keys):
+            # What is parked is settled at the batch's end.
+            lost = {
+                key: gone[parent]
+                for key, parent in pairs
+                if key not in later.get(child.name, ())
+                and not self._in.parking.waits((child.name, key))
+            }
             if link.on_delete == "CASCADE":
-                carry(self._in, child, lost)
-                delete(self._in, child, lost)
+                self._orphans.lose(child, lost)
             elif lost:
-                self._in.put_keys(child, lost, range(len(lost)))
+                self._in.put_keys(child, list(lost), range(len(lost)))
                 self._in.run(self._in.sql(child).unlink(link.column))
 
     def delete_left(self, job: Job) -> None:
@@ -94,7 +107,7 @@ class Deletes:
             kept = self._left.setdefault(plan.name, {})
             for i in job.left:
                 if rows.ordinals[i] in held:
-                    kept[rows.keys[i]] = rows.ordinals[i]
+                    kept[rows.keys[i]] = job.batch, rows.ordinals[i]
                     if rows.ops[i] == "d":
                         self._gone.add((plan.name, rows.keys[i]))
         self._in.written += self._in.run(job.sql.delete(), **ALL)
@@ -128,41 +141,45 @@ class Deletes:
                     moved = sa.update(reference.child).values({column: new_key})
                     self._in.run(moved.where(column == old_key))
 
-    def finish(self) -> set[str]:
-        """Delete what waited for the batch's end, children first, cascading as the target does;
-        the tables whose references wait for their parents now.
+    @property
+    def are_left(self) -> bool:
+        """Whether rows wait for the batch's end."""
+        return any(self._left.values())
+
+    def try_left(self) -> set[str]:
+        """Delete what waited for the batch's end, children first, cascading as the target does, as
+        far as rows may go; the tables whose references wait for their parents now.
         """
         detached = set[str]()
         waiting = [(self._in.plan(name), left) for name, left in self._left.items() if left]
         for plan, left in waiting:
-            gone = [key for key in left if (plan.name, key) in self._gone]
+            rows = ((key, (plan.name, key)) for key in left)
+            gone = {key: Gone(left[key], row) for key, row in rows if row in self._gone}
             if gone:
-                carry(self._in, plan, gone)
+                self._orphans.carry(plan, gone)
         for plan, left in waiting:
-            self._in.put_keys(plan, list(left), list(left.values()))
+            self._in.put_keys(plan, list(left), [ordinal for _, ordinal in left.values()])
             self._unlink(plan)
             if self._in.may_lack(plan.name):
                 detached |= detach(self._in, plan)
-        refused: list[Refusal] = []
         for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
-            written, failed = halve(self._in, sorted(set(left.values())), self._delete(plan))
+            ordinals = sorted({ordinal for _, ordinal in left.values()})
+            written, failed = halve(self._in, ordinals, self._delete(plan))
             self._in.written += written
             self._in.referee.end(plan)
-            refused += [
-                Refusal(plan.name, key, ordinal, "referenced")
-                for key, ordinal in left.items()
-                if ordinal in failed
-            ]
+            self._left[plan.name] = {k: at for k, at in left.items() if at[1] in failed}
+        return detached
+
+    def finish(self) -> set[str]:
+        """The same; raises Refused for what must stay."""
+        detached = self.try_left()
+        refused = [
+            Refusal(name, key, ordinal, "referenced")
+            for name, left in self._left.items()
+            for key, (_, ordinal) in left.items()
+        ]
         if refused:
-            raise Refused(
-                f"cannot delete rows of {refused[0].table}: rows of the target still reference "
-                "them",
-                self._in.at(min(row.ordinal for row in refused)),
-                hint="rows that only the target has reference them: move or delete those; or rows "
-                "that stay here reference one that left (exceptions): filter both alike, or "
-                'on_leave = "mark"',
-                rows=refused,
-            )
+            raise still_referenced(self._in, refused)
         return detached
 
     def _delete(self, plan: Plan) -> Callable[[int, int], int]:

@@ -181,6 +181,31 @@ class Identities:
         )
         return [(a, b, bool(is_next)) for a, b, is_next in found]
 
+    def keys_of(
+        self, table: str, identities: Sequence[str]
+    ) -> list[tuple[str, str, tuple[int, int], tuple[int, int] | None]]:
+        """Every key that these identities had: the identity, the key, from and until which batch
+        and ordinal.
+        """
+        i, nothing = IDENTITY.c, [None] * len(identities)
+        self._stage(nothing, list(identities), nothing)
+        found = self._connection.execute(
+            sa.select(
+                i.identity, i.source_key, i.from_batch, i.from_ordinal, i.to_batch, i.to_ordinal
+            )
+            .select_from(FACTS.join(IDENTITY, i.identity == FACTS.c.identity))
+            .where(i.source == self._source, i.table_name == table)
+        )
+        return [
+            (
+                r.identity,
+                r.source_key,
+                (r.from_batch, r.from_ordinal),
+                None if r.to_batch is None else (r.to_batch, r.to_ordinal),
+            )
+            for r in found
+        ]
+
     def _active(self, table: str, keys: set[str], identities: set[str]) -> list[tuple[str, str]]:
         pairs = list(zip_longest(sorted(keys), sorted(identities)))
         self._stage([p[0] for p in pairs], [p[1] for p in pairs], [None] * len(pairs))

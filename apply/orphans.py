@@ -1,32 +1,54 @@
-"""Rows that a batch writes although the source's foreign keys took them away later in the same
-batch, with their parent: the log shows the parent's delete alone (apply/cascade.py).
+"""Rows that the source's foreign keys took away, or whose reference those emptied, while they had
+not been written here: the log shows the parent's delete alone (apply/cascade.py).
 
-A row counts only as its own last change says. It is lost where the key that it references was
-deleted after that change; so it never finds whoever has that key now.
+Such rows come later in the batch's order than they should, wait for its end, or are parked. A row
+counts only as its own last change says. It is lost where the key that it references was deleted
+after that change; so it never finds whoever has that key now.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from apply.cascade import ACTIONS, carried, carry, delete
+from apply.cascade import (
+    ACTIONS,
+    Level,
+    carried,
+    carry,
+    delete,
+    kept_back,
+    levels,
+    still_referenced,
+)
+from apply.parking import Row
 from apply.plan import Link, Plan
+from apply.queue import image_of
+from apply.refused import Refusal
 from apply.transaction import Job, Transaction
-from apply.upsert import Held
+from apply.upsert import Upserts
 from schemas.codec import after_of
 
 Image = dict[str, Any]
+At = tuple[int, int]
+"""A batch, as headwater_identity counts, and an ordinal in it."""
+
+
+class Gone(NamedTuple):
+    """A delete that the log shows, and its place in the log."""
+
+    at: At
+    row: Row
 
 
 class Orphans:
     """One batch's."""
 
-    def __init__(self, transaction: Transaction) -> None:
-        self._in = transaction
-        # By table and column: the newest place at which a row with that key was deleted.
-        self._gone: dict[tuple[str, str], dict[str, int]] = {}
+    def __init__(self, transaction: Transaction, upserts: Upserts) -> None:
+        self._in, self._upserts = transaction, upserts
+        # The newest delete by which a row with this key went, by table and column, by value.
+        self._gone: dict[tuple[str, str], dict[str, Gone]] = {}
 
     def settle(self, wave: Sequence[Job]) -> None:
         """Leave out what is lost, and empty what refers to nothing, among the rows of a wave; jobs:
@@ -45,17 +67,18 @@ class Orphans:
         for i, op in enumerate(job.rows.ops) if columns else ():
             if op == "d":
                 image = orjson.loads(job.rows.values[i]).get("before") or {}
-                self._note(job.plan, columns, image, job.rows.ordinals[i])
+                at, row = (job.batch, job.rows.ordinals[i]), (job.plan.name, job.rows.keys[i])
+                self._note(job.plan, columns, image, Gone(at, row))
 
     def _referenced(self, plan: Plan) -> set[str]:
         return {link.parent_key for _, link in carried(self._in, plan)}
 
-    def _note(self, plan: Plan, columns: Iterable[str], image: Image, ordinal: int) -> None:
+    def _note(self, plan: Plan, columns: Iterable[str], image: Image, gone: Gone) -> None:
         for column in columns:
             value = image.get(column)
             if value is not None:
-                at = self._gone.setdefault((plan.name, column), {})
-                at[str(value)] = max(ordinal, at.get(str(value), -1))
+                known = self._gone.setdefault((plan.name, column), {})
+                known[str(value)] = max(gone, known.get(str(value), gone))
 
     def _links(self, plan: Plan) -> list[Link]:
         return [
@@ -72,10 +95,10 @@ class Orphans:
         lost, values, merged = [], list(rows.values), dict(folded.merged)
         for i in folded.upserts:
             image = merged.get(i) or after_of(values[i])
-            is_lost, is_changed = self._judge(job.plan, links, image, rows.ordinals[i])
-            if is_lost:
+            gone, emptied = self._judge(job.plan, links, image, (job.batch, rows.ordinals[i]))
+            if gone:
                 lost.append(i)
-            elif is_changed:
+            elif emptied:
                 values[i] = orjson.dumps({"after": image, "op": "u"})
                 merged.pop(i, None)
         out = set(lost)
@@ -92,55 +115,107 @@ class Orphans:
         return bool(lost)
 
     def _judge(
-        self, plan: Plan, links: Sequence[Link], image: Image, ordinal: int
-    ) -> tuple[bool, bool]:
-        """Whether a row is lost, and whether its image was changed."""
-        is_changed = False
+        self, plan: Plan, links: Sequence[Link], image: Image, at: At
+    ) -> tuple[Gone | None, list[str]]:
+        """The delete by which a row is lost, or the references of its image that were emptied."""
+        emptied = []
         for link in links:
-            gone_at = self._gone[link.parent_name, link.parent_key].get(str(image.get(link.column)))
-            if gone_at is None or gone_at < ordinal:
+            value = image.get(link.column)
+            gone = self._gone[link.parent_name, link.parent_key].get(str(value))
+            if gone is None or gone.at < at:
                 continue
             if link.on_delete == "CASCADE":
-                self._note(plan, self._referenced(plan), image, gone_at)
-                return True, False
-            image[link.column], is_changed = None, True
-        return False, is_changed
+                self._note(plan, self._referenced(plan), image, gone)
+                return gone, []
+            image[link.column] = None
+            emptied.append(link.column)
+        return None, emptied
 
-    def settle_held(self, held: dict[str, dict[bytes, Held]]) -> None:
-        """The same of rows that wait for the batch's end."""
-        is_settled = not self._gone
-        while not is_settled:
-            is_settled = True
-            for name, waiting in held.items():
-                plan = self._in.plan(name)
-                for key, row in list(waiting.items()) if self._links(plan) else ():
-                    image = orjson.loads(row.value)["after"]
-                    if row.batch != self._in.batch.batch:
-                        continue
-                    is_lost, is_changed = self._judge(plan, self._links(plan), image, row.ordinal)
-                    if is_lost:
-                        del waiting[key]
-                        self._delete(plan, key)
-                        is_settled = False
-                    elif is_changed:
-                        value = orjson.dumps({"after": image, "op": "u"})
-                        waiting[key] = row._replace(value=value)
+    def settle_waiting(self) -> None:
+        """The same of rows that wait for the batch's end, and of those that are parked."""
+        while self._gone and (self._settle_held() or self._settle_parked()):
+            pass  # what is lost loses others
 
-    def settle_parked(self) -> None:
-        """The same of rows that wait, parked, for a parent that was deleted now."""
-        parking = self._in.parking
-        for change in parking.candidates("parent") if self._gone else ():
-            plan = self._in.plan(change.table_name)
-            for link in self._links(plan):
-                gone = self._gone[link.parent_name, link.parent_key]
-                if link.parent_name != change.waits_table or change.waits_key not in gone:
-                    continue
-                if link.on_delete == "CASCADE":
-                    parking.drop(change.row)
-                    self._delete(plan, change.row[1])
-                else:
-                    parking.empty(change.row, link.column)
+    def _settle_held(self) -> bool:
+        found = False
+        for name, waiting in self._upserts.held.items():
+            plan = self._in.plan(name)
+            links = self._links(plan)
+            for key, row in list(waiting.items()) if links else ():
+                image = orjson.loads(row.value)["after"]
+                gone, emptied = self._judge(plan, links, image, (row.batch, row.ordinal))
+                if gone:
+                    del waiting[key]
+                    self.lose(plan, {key: gone})
+                    found = True
+                elif emptied:
+                    value = orjson.dumps({"after": image, "op": "u"})
+                    waiting[key] = row._replace(value=value)
+        return found
 
-    def _delete(self, plan: Plan, key: bytes) -> None:
-        carry(self._in, plan, [key])
-        delete(self._in, plan, [key])
+    def _settle_parked(self) -> bool:
+        found, parking = False, self._in.parking
+        for row in parking.rows:
+            plan = self._in.plan(row[0])
+            links = self._links(plan)
+            image = image_of(parking.queue(row)) if links else None
+            if image is None:
+                continue
+            last = parking.queue(row)[-1]
+            gone, emptied = self._judge(plan, links, image, (last.at_batch, last.at_ordinal))
+            if gone:
+                parking.drop(row)
+                self.lose(plan, {row[1]: gone})
+                found = True
+            elif emptied:
+                parking.empty(row, emptied)
+        return found
+
+    # Rows that are in the target.
+
+    def lose(self, plan: Plan, rows: Mapping[bytes, Gone]) -> None:
+        """Delete rows that went with others, by key, and what went with them."""
+        if rows:
+            self.carry(plan, rows)
+            delete(self._in, plan, list(rows))
+
+    def carry(self, plan: Plan, rows: Mapping[bytes, Gone]) -> None:
+        """Do what these rows' deletion did to others; they themselves stay. Raises Refused for
+        deletes that must wait for a parked change.
+        """
+        found, gone = levels(self._in, plan, list(rows)), list(rows.values())
+        kept = kept_back(self._in, found)
+        if kept:
+            refused = [Refusal(*gone[i].row, gone[i].at[1], "referenced") for i in kept]
+            raise still_referenced(self._in, refused)
+        if self._upserts.are_held or not self._in.parking.is_empty:
+            for level in found[1:]:
+                self._note_lost(level, [gone[root] for root in level.roots])
+        carry(self._in, found)
+
+    def _note_lost(self, level: Level, gone: Sequence[Gone]) -> None:
+        """Keep by which keys the source's rows referenced these ones."""
+        plan = level.plan
+        by_key = dict(zip(level.keys, gone, strict=True))
+        for column in self._referenced(plan):
+            for key, value in self._values(plan, column, by_key):
+                self._note(plan, [column], {column: value}, by_key[key])
+
+    def _values(
+        self, plan: Plan, column: str, rows: Mapping[bytes, Gone]
+    ) -> Iterator[tuple[bytes, Any]]:
+        if column != plan.own_key:
+            self._in.put_keys(plan, list(rows), range(len(rows)))
+            keys = list(rows)
+            for at, value in self._in.connection.execute(self._in.sql(plan).values_of(column)):
+                yield keys[at], value
+            return
+        (name,) = plan.identity
+        by_name = {str(orjson.loads(key)[name]): key for key in rows}
+        if plan.is_refereed:
+            yield from ((key, text) for text, key in by_name.items())
+            return
+        for text, value, begin, end in self._in.identities.keys_of(plan.name, list(by_name)):
+            key = by_name[text]
+            if begin <= rows[key].at and (end is None or rows[key].at < end):
+                yield key, value

@@ -79,6 +79,7 @@ class Parking:
         self._source, self._limit, self._at, self._asked = source, limit, at, asked
         self._refused: dict[str, dict[int, Refusal]] = {}
         self._stay: dict[Row, Refusal] = {}
+        self._stuck: set[Row] = set()
         self.begin([])
 
     # A try of the batch.
@@ -97,6 +98,8 @@ class Parking:
         self._wanted = {c.row for c in changes if c.number in asked}
         self._touched: set[str] = set()
         self._released: set[Row] = set()
+        self._were_ready: set[Row] = set()
+        self._emptied: list[Parked] = []
 
     @property
     def is_empty(self) -> bool:
@@ -167,6 +170,10 @@ class Parking:
                 "raise parked_limit",
             )
 
+    def touch(self, table: str) -> None:
+        """Rows of the table were written: changes that wait for that may be tried."""
+        self._touched.add(table)
+
     def forget(self, table: str) -> None:
         """The table was emptied at the source: what waits for it has no row any more."""
         for row in [row for row in self._queues if row[0] == table]:
@@ -180,16 +187,25 @@ class Parking:
         self._blocked[row[0]].discard(row[1])
         self._changes = [c for c in self._changes if c.row != row]
 
-    def empty(self, row: Row, column: str) -> None:
-        """The row's reference leads nowhere any more: it is to be tried without."""
-        queue = []
-        for change in self._queues[row]:
-            document = orjson.loads(change.value)
-            if document.get("after"):
-                document["after"][column] = None
-            queue.append(change._replace(value=orjson.dumps(document).decode()))
-        self._queues[row] = queue
+    def empty(self, row: Row, columns: Iterable[str]) -> None:
+        """These references of the row lead nowhere any more: it is to be tried without."""
+        last = self._queues[row][-1]
+        document = orjson.loads(last.value)
+        document["after"] |= dict.fromkeys(columns)
+        changed = last._replace(value=orjson.dumps(document).decode())
+        self._queues[row][-1] = changed
+        self._changes = [changed if c is last else c for c in self._changes]
+        self._emptied.append(changed)
         self._wanted.add(row)
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows of which changes wait."""
+        return [row for row in self._queues if self.waits(row)]
+
+    def waits(self, row: Row) -> bool:
+        """Whether changes of the row wait, and are not being released."""
+        return row in self._queues and row not in self._released
 
     # Releasing.
 
@@ -204,11 +220,11 @@ class Parking:
             c
             for c in firsts
             if c.reason == reason
-            and (reason == "referenced" or (c.waits_table or c.table_name) in self._touched)
+            and (reason == "referenced" or {c.waits_table, c.table_name} & self._touched)
         ]
 
     def _may_try(self, row: Row) -> bool:
-        return row not in self._released and row not in self._stay
+        return row in self._queues and row not in self._released and row not in self._stuck
 
     def queue(self, row: Row) -> Sequence[Parked]:
         """The row's changes that wait, in order."""
@@ -216,8 +232,11 @@ class Parking:
 
     def due(self, ready: Iterable[Parked]) -> list[Sequence[Parked]]:
         """The queues to apply now: those asked for, and those of the changes that are `ready`."""
-        rows = self._wanted | {change.row for change in ready}
-        found = sorted(row for row in rows if self._may_try(row) and row in self._queues)
+        now = {change.row for change in ready}
+        # One that failed may be tried once more when it is known to be ready.
+        rows = now | (self._wanted - self._stay.keys())
+        found = sorted(row for row in rows if self._may_try(row))
+        self._were_ready |= now
         self._released.update(found)
         self._touched.update(table for table, _ in found)
         return [self._queues[row] for row in found]
@@ -239,8 +258,9 @@ class Parking:
         for row in error.rows:
             of = (row.table, row.key)
             if of in self._released:
-                is_new |= of not in self._stay
+                is_new |= of not in self._stay or (of in self._were_ready - self._stuck)
                 self._stay[of] = row
+                self._stuck |= {of} & self._were_ready
             elif self._limit:
                 refused = self._refused.setdefault(row.table, {})
                 is_new |= row.ordinal not in refused
@@ -257,6 +277,9 @@ class Parking:
         gone = self._had - {c.number for c in left}
         parked.add(connection, self._source, new)
         parked.remove(connection, self._source, gone)
+        for change in self._emptied:
+            if change.number in self._had - gone:
+                parked.change(connection, self._source, change.number, {"value": change.value})
         for row, why in self._stay.items():
             if row in self._queues:
                 first = self._queues[row][0]

@@ -33,6 +33,13 @@ def as_rows(queues: Iterable[Sequence[Parked]]) -> Iterator[tuple[int, list[Rows
         yield batch, [_rows(Table.loads(text), list(found)) for text, found in runs]
 
 
+def image_of(queue: Sequence[Parked]) -> dict[str, Any] | None:
+    """The row that the queue comes to; None where it is deleted."""
+    *_, last = _folded(queue)
+    image: dict[str, Any] | None = orjson.loads(last.value).get("after")
+    return None if last.op == "d" else image
+
+
 def _rows(table: Table, steps: Sequence[_Step]) -> Rows:
     return Rows(
         table=table,

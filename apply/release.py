@@ -9,11 +9,11 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from apply.cascade import carried
+from apply.cascade import carried, kept_back, levels
 from apply.fold import fold
 from apply.parked import Parked
-from apply.plan import ORDINAL
-from apply.queue import as_rows
+from apply.plan import ORDINAL, Link
+from apply.queue import as_rows, image_of
 from apply.staging import staged
 from apply.transaction import Job, Transaction
 from schemas.change import Rows
@@ -32,12 +32,18 @@ def _parents_here(transaction: Transaction, changes: Sequence[Parked]) -> Iterat
     by_parent = sorted(changes, key=_pair)
     for (name, parent), group in groupby(by_parent, key=_pair):
         waiting = list(group)
-        plan = transaction.plan(name)
-        for link in plan.links:
-            if link.parent_name == parent:
-                keys = sorted({str(change.waits_key) for change in waiting})
-                known = transaction.identities.known(link, keys)
-                yield from (change for change in waiting if change.waits_key in known)
+        links = [k for k in transaction.plan(name).links if k.parent_name == parent]
+        # Those that a later change sent elsewhere.
+        yield from (c for c in waiting if c.waits_key not in _referenced(transaction, c, links))
+        for link in links:
+            keys = sorted({str(change.waits_key) for change in waiting})
+            known = transaction.identities.known(link, keys)
+            yield from (change for change in waiting if change.waits_key in known)
+
+
+def _referenced(transaction: Transaction, change: Parked, links: Sequence[Link]) -> set[str]:
+    image = image_of(transaction.parking.queue(change.row)) or {}
+    return {str(image.get(link.column)) for link in links}
 
 
 def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
@@ -54,6 +60,7 @@ def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator
         }
         transaction.run(transaction.sql(plan).hold_referenced(going))
         held = set(transaction.ordinals(transaction.sql(plan).held(plan.keys)))
+        held.update(kept_back(transaction, levels(transaction, plan, keys)))
         yield from (change for i, change in enumerate(waiting) if i not in held)
 
 
@@ -93,6 +100,11 @@ def _taken(transaction: Transaction, rows: Rows, batch: int) -> set[int]:
     transaction.session.ready(plan.stage)
     transaction.put(job, plan.stage, job.folded.upserts, lines)
     transaction.referee.find(plan, plan.stage)
+    named = {name for names in plan.uniques for name in names}
+    for link in (link for link in plan.translated.values() if link.column in named):
+        for as_of_end in (False, True):
+            for statement in job.sql.resolve(link, batch, as_of_end=as_of_end):
+                transaction.run(statement)
     found: set[int] = set()
     for names in plan.uniques:
         same = [plan.target.c[n] == plan.stage.c[n] for n in names]

@@ -226,6 +226,11 @@ class Statements:
         k = self._plan.keys
         return sa.select(k.c[ORDINAL]).where(self._match(k))
 
+    def values_of(self, column: str) -> sa.Select[Any]:
+        """The ordinals of the staged identities that the target has, each with a column."""
+        k = self._plan.keys
+        return sa.select(k.c[ORDINAL], self._plan.target.c[column]).where(self._match(k))
+
     def unlink(self, column: str) -> sa.Update:
         """Let the rows to be deleted reference nothing, so that they do not hold each other."""
         plan, k = self._plan, self._plan.keys

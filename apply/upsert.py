@@ -8,6 +8,7 @@ try at the batch's end.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import orjson
@@ -57,6 +58,11 @@ class Upserts:
         if held := self.held.get(name):
             for key in keys:
                 held.pop(key, None)
+
+    @property
+    def are_held(self) -> bool:
+        """Whether rows wait for the batch's end."""
+        return any(self.held.values())
 
     # Staging.
 
@@ -335,20 +341,20 @@ class Upserts:
         while 0 < (now := sum(map(len, self.held.values()))) != count:
             count = now
             waiting, self.held = self.held, {}
-            jobs = [job for held in waiting.values() for job in self._jobs(held)]
-            jobs.sort(key=lambda job: job.plan.rank)
-            for job in jobs:
-                self.stage(job)
-            for job in jobs:
-                self.write(job, as_of_end=True)
-            for job in jobs:
-                self.write_late(job)
+            # A plan's staging table holds one job at a time.
+            for jobs in zip_longest(*(self._jobs(held) for held in waiting.values())):
+                wave = sorted(filter(None, jobs), key=lambda job: job.plan.rank)
+                for job in wave:
+                    self.stage(job)
+                for job in wave:
+                    self.write(job, as_of_end=True)
+                for job in wave:
+                    self.write_late(job)
 
     def _jobs(self, held: Mapping[bytes, Held]) -> Iterator[Job]:
         """One job for each description and batch among the held rows of a table."""
-        for table, batch in {
-            (row.table.fingerprint, row.batch): (row.table, row.batch) for row in held.values()
-        }.values():
+        parts = {(row.table.fingerprint, row.batch): row.table for row in held.values()}
+        for (_, batch), table in sorted(parts.items(), key=lambda part: part[0][1]):
             mine = {k: row for k, row in held.items() if (row.table, row.batch) == (table, batch)}
             rows = Rows(
                 table=table,

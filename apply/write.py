@@ -76,8 +76,9 @@ class Writing:
             transaction.identities.distrust()
         self._keyed: dict[str, Plan] = {}
         self._came: dict[str, list[bytes]] = {}
-        self._deletes, self._upserts = Deletes(transaction), Upserts(transaction, waiting)
-        self._conflicts, self._orphans = Conflicts(transaction), Orphans(transaction)
+        self._upserts = Upserts(transaction, waiting)
+        self._orphans = Orphans(transaction, self._upserts)
+        self._deletes, self._conflicts = Deletes(transaction, self._orphans), Conflicts(transaction)
 
     def learn(self, block: Sequence[Rows]) -> None:
         """Take in a block's facts and seeds, and none of its rows."""
@@ -164,11 +165,24 @@ class Writing:
 
     def finish(self) -> None:
         """Place what had to wait for the batch's end."""
-        self._orphans.settle_held(self._upserts.held)
+        self._orphans.settle_waiting()
         self._upserts.again()
         if self._let_wait():
             self._upserts.again()
         self._release()
+        if self._upserts.are_held and self._deletes.are_left:
+            # What is to go may have the unique values of what is to come.
+            self._waiting |= self._deletes.try_left()
+            self._upserts.again()
+            self._release()
+        self._settle()
+        if self._release():
+            self._settle()
+        for plan in self._keyed.values():
+            self._in.server.advance(self._in.connection, plan.target, plan.by_name)
+
+    def _settle(self) -> None:
+        """What could not be placed waits or is refused; what can go now goes."""
         self._give_up_held()
         for name in sorted(self._waiting):
             plan = self._in.plan(name)
@@ -176,8 +190,6 @@ class Writing:
                 if self._is_due(plan, link):
                     self._in.identities.fill(plan, link)
         self._waiting |= self._deletes.finish()
-        for plan in self._keyed.values():
-            self._in.server.advance(self._in.connection, plan.target, plan.by_name)
 
     def _is_due(self, plan: Plan, link: Link) -> bool:
         """Whether a parent that references wait for may have come."""
@@ -185,14 +197,20 @@ class Writing:
             return True
         return has_come(self._in, plan, link, self._came.get(link.parent_name, ()))
 
-    def _release(self) -> None:
-        """Apply parked changes whose time has come, and then those that waited for them."""
-        self._orphans.settle_parked()
+    def _release(self) -> bool:
+        """Apply parked changes whose time has come, and then those that waited for them; whether
+        there were any.
+        """
+        found = False
+        self._orphans.settle_waiting()
         while queues := self._in.parking.due(ready(self._in)):
             for batch, runs in as_rows(queues):
                 for rows in runs:
                     self._wave([self._ready(self._plan(rows), rows, batch)])
+            self._orphans.settle_waiting()
             self._upserts.again()
+            found = True
+        return found
 
     def _give_up_held(self) -> None:
         found: list[Refused] = []

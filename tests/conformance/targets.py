@@ -275,13 +275,22 @@ class Place:
     def check(self, table: str, column: str, test: str) -> None:
         """Refuse rows whose column does not pass; SQLite adds no constraint to a table."""
         if not self.is_sqlite:
-            self.execute(f"alter table {table} add constraint checked check ({column} {test})")
+            check = f"check ({column} {test})"
+            self.execute(f"alter table {table} add constraint checked_{table} {check}")
             return
         for event in ("insert", "update"):
             self.execute(
-                f"create trigger checked_{event} before {event} on {table} "
+                f"create trigger checked_{table}_{event} before {event} on {table} "
                 f"when not (new.{column} {test}) begin select raise(abort, 'refused'); end"
             )
+
+    def uncheck(self, table: str) -> None:
+        """Refuse no row of the table any more."""
+        name = f"checked_{table}"
+        if self.is_sqlite:
+            self.execute(f"drop trigger {name}_insert", f"drop trigger {name}_update")
+        else:
+            self.execute(f"alter table {table} drop constraint {name}")
 
 
 def deliver(

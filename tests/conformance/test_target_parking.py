@@ -66,13 +66,6 @@ def ready(place: Place, *tables: Table, limit: int = 100) -> tuple[Stream, Targe
     return Stream(), target
 
 
-def uncheck(place: Place, name: str) -> None:
-    if place.is_sqlite:
-        place.execute("drop trigger checked_insert", "drop trigger checked_update")
-    else:
-        place.execute(f"alter table {name} drop constraint checked")
-
-
 def waiting(target: Target) -> list[tuple[str, str]]:
     return [(c.row_key, c.reason) for c in target.parked()]
 
@@ -120,7 +113,7 @@ def test_what_is_parked_outlives_the_process_and_goes_when_the_target_is_mended(
     failed = again.retry()
     assert (failed.applied, len(failed.parked)) == ([], 2)
     assert [change.tries for change in again.parked()] == [2, 0]
-    uncheck(place, "items")
+    place.uncheck("items")
     assert len(place.target(parked_limit=100).retry().applied) == 2
     deliver(again, stream.batch(priced(1, 4)))
     assert prices(again) == {"i1": 4, "i2": 6}
@@ -163,7 +156,7 @@ def test_a_parked_child_finds_the_parent_of_its_moment(place: Place) -> None:
     moved = u(USERS, {"id": 1, "sync_id": "u1"}, id=5, sync_id="u1", mail="a", age=1)
     reused = c(USERS, id=1, sync_id="u9", mail="b", age=1)
     deliver(target, stream.batch(moved, reused))
-    uncheck(place, "orders")
+    place.uncheck("orders")
     target.retry()
     assert [row["user_id"] for row in held(target, ORDERS)] == [key("u1")]
 
@@ -307,7 +300,7 @@ def test_a_change_is_applied_by_the_description_it_was_written_with(place: Place
     wider = table("items", column("name"), column("price", INT), column("colour"))
     target.prepare([wider])
     deliver(target, stream.batch(c(wider, id=2, sync_id="i2", name="n", price=1, colour="red")))
-    uncheck(place, "items")
+    place.uncheck("items")
     target.retry()
     found = {row["sync_id"]: (row["price"], row["colour"]) for row in held(target, wider)}
     assert found == {"i1": (-1, None), "i2": (1, "red")}
