@@ -64,6 +64,10 @@ def _translated(kind: str) -> list[Wanted]:
     return [Wanted("apply-translated", what, RATE, "copied") for what in of]
 
 
+def _enrols(unit: str) -> list[Wanted]:
+    return [Wanted("enrol", f"{source} to", unit, None) for source in ("PostgreSQL", "MySQL")]
+
+
 def _latency(log: str) -> list[Wanted]:
     return [Wanted("latency", f"{log}, 1,000 rows/s, {p}", "ms", None) for p in ("p50", "p99")]
 
@@ -97,6 +101,9 @@ GOALS = [
     Goal("apply with two translated references a row : keys copied, PostgreSQL: insert / update",
          "0.6", "0.8", _translated("postgres")),
     Goal("… MySQL", "0.6", "0.8", _translated("mysql")),
+    Goal("enrol 1 million rows against 1 million, s: PostgreSQL / MySQL to PostgreSQL", "60", "20",
+         _enrols("s")),
+    Goal("… peak MB", "500", "300", _enrols("MB")),
     Goal("end to end : native logical replication: embedded log / Kafka", "0.5 / 0.4", "1 / 0.8",
          [Wanted("end-to-end", log, RATE, "native") for log in ("embedded", "Kafka")]),
     Goal("… : Debezium and its sink as a chain", "3", "5",
