@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -19,7 +19,6 @@ from apply.barrier import compare
 from apply.beats import newest, removal
 from apply.catalog import Catalog
 from apply.checkpoint import begin, lock, move, of
-from apply.kept import Kept
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
 from apply.own import CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
@@ -30,12 +29,12 @@ from apply.plans import Plans, plan_all
 from apply.prepare import Preparation
 from apply.ranges import TargetRanges
 from apply.referee_fit import refuse_changed, unpaired
-from apply.refused import Refused
 from apply.server import Server
 from apply.sql import Statements
 from apply.sweep import Sweeps
 from apply.target import Pair, Placement
 from apply.transaction import Transaction, Unplanned
+from apply.tries import Tries
 from apply.write import release, write
 from schemas.beat import Beat
 from schemas.change import Batch, Offset, Position
@@ -47,13 +46,11 @@ from schemas.kinds import Kind
 from schemas.ranges import Compared, Ranges
 from schemas.table import Table
 
-T = TypeVar("T")
-
 Writes = Callable[[Transaction, Batch, set[str], Sweeps], int]
 """What writes a batch into an open transaction (apply/write.py, apply/merge.py)."""
 
 
-class DatabaseTarget(Kept):
+class DatabaseTarget(Tries):
     """Implements apply.target.Target over a server; PostgresTarget, MySQLTarget and SqliteTarget
     choose it.
     """
@@ -66,7 +63,6 @@ class DatabaseTarget(Kept):
         self._statements: dict[int, Statements] = {}
         self._waiting: set[str] = set()
         self._sweeping: dict[str, str] = {}
-        self._recalled = False
         self._has_parked = True
         self._rebuilds = False
         self._exempt, self._looked_at = exempt.Exempt(0, {}), 0.0
@@ -205,7 +201,7 @@ class DatabaseTarget(Kept):
             self._has_parked = parking.save(connection)
             reach("after-target-write")
             reach("before-target-commit")
-            connection.commit()
+            self._commit(connection, parking)
             reach("after-target-commit")
             parking.tell(self.name)
             return written
@@ -215,18 +211,6 @@ class DatabaseTarget(Kept):
                 return self._tried(parking, write)
             except Unplanned:
                 self._prepare_unseen(batch)
-
-    def _tried(self, parking: Parking, write: Callable[[sa.Connection], T]) -> T:
-        """Try a transaction until nothing is refused that is not parked."""
-        while True:
-            with self._connected() as connection:
-                try:
-                    return write(connection)
-                except Refused as error:
-                    parking.refuse(error)
-                    # What was staged and learned goes with the connection; plans stay.
-                    self._disconnect()
-                    self._recalled = False
 
     def retry(self, numbers: Collection[int] | None = None) -> Retried:
         applied = self.applied()
@@ -245,7 +229,7 @@ class DatabaseTarget(Kept):
             transaction = self._begin(connection, standing, parking)
             release(transaction, self._waiting, Sweeps(transaction, self._sweeping))
             self._has_parked = parking.save(connection)
-            connection.commit()
+            self._commit(connection, parking)
             return parking.retried
 
         return self._tried(parking, write)
@@ -256,6 +240,8 @@ class DatabaseTarget(Kept):
     def _begin(
         self, connection: sa.Connection, standing: Standing, parking: Parking
     ) -> Transaction:
+        if parking.checks_at_once:
+            self._server.check_at_once(connection)
         # Others may have released or skipped some since the last batch.
         parking.begin(parked.read(connection, self._source) if self._has_parked else [])
         plans = self._planned(connection, parking.descriptions)

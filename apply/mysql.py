@@ -290,6 +290,9 @@ class MySQLServer:
                 raise
             return True  # a cluster may refuse such locks (Percona's pxc_strict_mode)
 
+    def check_at_once(self, connection: sa.Connection) -> None:
+        pass  # every constraint is immediate
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         return mysql_errors.cause(error)
 

@@ -80,6 +80,8 @@ class Parking:
         self._refused: dict[str, dict[int, Refusal]] = {}
         self._stay: dict[Row, Refusal] = {}
         self._stuck: set[Row] = set()
+        self.checks_at_once = False
+        """Whether the next try is to find the row that the commit of this one refused."""
         self.begin([])
 
     # A try of the batch.

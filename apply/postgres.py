@@ -192,6 +192,9 @@ class PostgresServer:
         key = sa.func.hashtextextended(f"headwater {source}", 0)
         return bool(connection.scalar(sa.select(sa.func.pg_try_advisory_lock(key))))
 
+    def check_at_once(self, connection: sa.Connection) -> None:
+        connection.execute(sa.text("SET CONSTRAINTS ALL IMMEDIATE"))
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         code = getattr(error.orig, "pgcode", None) or ""
         if not code:

@@ -117,6 +117,12 @@ class Server(Protocol):
         """
         ...
 
+    def check_at_once(self, connection: sa.Connection) -> None:
+        """Check the rows of this transaction after each statement, also by constraints that are
+        else checked at commit, where the server can.
+        """
+        ...
+
     def cause(self, error: sa.exc.DBAPIError) -> Cause:
         """Why the statement failed."""
         ...

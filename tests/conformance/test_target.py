@@ -649,14 +649,14 @@ def test_a_row_that_a_check_refuses_is_named(place: Place) -> None:
     assert target.checkpoint() is None
 
 
-def test_a_deferred_constraint_that_fails_at_commit_is_poison(place: Place) -> None:
+def test_a_row_that_a_deferred_constraint_refuses_is_poison(place: Place) -> None:
     """Only PostgreSQL defers; elsewhere the same row fails at once."""
     stream, target = Stream(), place.target()
     target.prepare([ITEMS])
     unique = "create unique index one_price on items (price)"
     deferred = "alter table items add unique (price) deferrable initially deferred"
     place.execute(deferred if place.kind == "postgres" else unique)
-    with pytest.raises(Poison) as caught:
+    with pytest.raises(Poison, match=r"app.items.*batch 1, ordinal 1") as caught:
         deliver(
             place.target(),
             stream.batch(

@@ -245,6 +245,20 @@ def test_a_row_without_identity_or_with_a_value_that_does_not_fit_is_parked(plac
     assert prices(target) == {"i1": 1, "i2": 2}
 
 
+def test_a_row_that_a_deferred_constraint_refuses_is_parked(place: Place) -> None:
+    """PostgreSQL checks it at commit, and names no row there; elsewhere the key is immediate."""
+    stream, target = ready(place, ITEMS)
+    late = "alter table items add unique (price) deferrable initially deferred"
+    place.execute(late if place.kind == "postgres" else "create unique index u on items (price)")
+    deliver(target, stream.batch(item(1, 5), item(2, 6)))
+    deliver(target, stream.batch(priced(1, 6), priced(2, 5)))
+    assert prices(target) == {"i1": 6, "i2": 5}, "an exchange"
+    deliver(target, stream.batch(item(3, 7), item(4, 6), item(5, 9)))
+    assert waiting(target) == [(key("i4"), "unique")]
+    deliver(target, stream.batch(priced(1, 8)))
+    assert prices(target) == {"i1": 8, "i2": 5, "i3": 7, "i4": 6, "i5": 9}
+
+
 def test_edited_and_skipped_changes(place: Place) -> None:
     stream, target = ready(place, ITEMS)
     place.check("items", "price", "> 0")
