@@ -28,7 +28,7 @@ from apply.queue import image_of
 from apply.refused import Refusal
 from apply.transaction import Job, Transaction
 from apply.upsert import Upserts
-from schemas.codec import after_of
+from schemas.codec import after_of, is_moved
 
 Image = dict[str, Any]
 At = tuple[int, int]
@@ -65,7 +65,7 @@ class Orphans:
     def _note_deletes(self, job: Job) -> None:
         columns = self._referenced(job.plan) if "d" in job.rows.ops else ()
         for i, op in enumerate(job.rows.ops) if columns else ():
-            if op == "d":
+            if op == "d" and not is_moved(job.rows.values[i]):
                 image = orjson.loads(job.rows.values[i]).get("before") or {}
                 at, row = (job.batch, job.rows.ordinals[i]), (job.plan.name, job.rows.keys[i])
                 self._note(job.plan, columns, image, Gone(at, row))

@@ -99,7 +99,7 @@ class RowDecoder:
         keys: list[bytes],
         values: list[bytes],
     ) -> int:
-        writes = (envelope.update, envelope.delete, envelope.create)
+        writes = (envelope.update, envelope.moved, envelope.create)
         return self._call(self._updates, data, start, ordinal, *writes, ops, keys, values)
 
     def _call(self, function: Callable[..., int], *args: Any) -> int:
@@ -156,7 +156,7 @@ def _source(
         " return o",
     ]
     updates = [
-        "def updates(d,p,o,update,delete,create,ops,keys,values):",
+        "def updates(d,p,o,update,moved,create,ops,keys,values):",
         " e=len(d);key=keys.append;value=values.append;op=ops.append",
         " while p<e:",
         *("  " + line for line in read),
@@ -166,7 +166,7 @@ def _source(
         "  if old==new:",
         "   op('u');key(new.encode());value(update(before,after,o));o+=1",
         "  else:",
-        "   op('d');key(old.encode());value(delete(before,o))",
+        "   op('d');key(old.encode());value(moved(before,o))",
         "   op('c');key(new.encode());value(create(after,o+1));o+=2",
         " if p!=e: raise IndexError",
         " return o",

@@ -136,7 +136,7 @@ class RelationRows:
                 hint=f"run: ALTER TABLE {self.table.full_name} REPLICA IDENTITY FULL; "
                 "then copy the table again",
             )
-        self._append(rows, "d", ordinal, old, envelope.delete(self._before(old, whole), ordinal))
+        self._append(rows, "d", ordinal, old, envelope.moved(self._before(old, whole), ordinal))
         value = envelope.create(self._after(new, rows), ordinal + 1)
         self._append(rows, "c", ordinal + 1, new, value)
         return ordinal + 2

@@ -154,6 +154,16 @@ def ops_of(values: Iterable[bytes]) -> list[str]:
     return ["s" if (at := value.rfind(b',"op":"')) < 0 else chr(value[at + 7]) for value in values]
 
 
+_MOVED = ',"moved":true,"op":"d"'
+
+
+def is_moved(value: bytes) -> bool:
+    """Whether a delete means that its row has another identity from then on: the source's foreign
+    keys did nothing to its children.
+    """
+    return _MOVED.encode() in value[value.rfind(b'"after":null') :]
+
+
 def after_of(value: bytes) -> dict[str, Any]:
     """The after-image of a row that has one; about twice as fast as parsing the whole envelope.
 
@@ -185,13 +195,14 @@ def image(names: Sequence[str], fragments: Sequence[str | None]) -> str:
 
 
 class Tails(NamedTuple):
-    """What follows an envelope's images, up to the ordinal; a delete's begins with its null
-    `after`.
+    """What follows an envelope's images, up to the ordinal; that of a delete, also of one by which
+    a row gave up its identity, begins with its null `after`.
     """
 
     create: bytes
     update: bytes
     delete: bytes
+    moved: bytes
     read: bytes
 
 
@@ -203,7 +214,7 @@ class Envelope:
     run, commit), not per row.
     """
 
-    __slots__ = ("_create", "_delete", "_read", "_tails", "_update")
+    __slots__ = ("_create", "_delete", "_moved", "_read", "_tails", "_update")
 
     def __init__(
         self,
@@ -230,6 +241,7 @@ class Envelope:
         self._create = ',"op":"c"' + tail
         self._update = ',"op":"u"' + tail
         self._delete = ',"after":null,"op":"d"' + tail
+        self._moved = f',"after":null{_MOVED}' + tail
         self._read = ',"op":"r"' + tail
         self._tails: Tails | None = None
 
@@ -237,7 +249,7 @@ class Envelope:
     def tails(self) -> Tails:
         """The constant parts, for whoever writes whole envelopes from them (native/)."""
         if self._tails is None:
-            parts = (self._create, self._update, self._delete, self._read)
+            parts = (self._create, self._update, self._delete, self._moved, self._read)
             self._tails = Tails(*(part.encode() for part in parts))
         return self._tails
 
@@ -256,6 +268,10 @@ class Envelope:
     def delete(self, before: str, ordinal: int) -> bytes:
         """A deleted row; `before` holds at least the identity's columns."""
         return f'{{"before":{before}{self._delete}{ordinal}}}}}}}'.encode()
+
+    def moved(self, before: str, ordinal: int) -> bytes:
+        """A row whose identity an update changed, under the old one; the next row is the new."""
+        return f'{{"before":{before}{self._moved}{ordinal}}}}}}}'.encode()
 
 
 def encode_seed(

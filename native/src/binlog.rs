@@ -195,7 +195,7 @@ impl ImageDecoder {
                 rows.update(py, &tails, &new, &before.text, &after.text, ordinal);
                 ordinal += 1;
             } else {
-                rows.delete(py, &tails, &old, &before.text, ordinal);
+                rows.moved(py, &tails, &old, &before.text, ordinal);
                 rows.create(py, &tails, &new, &after.text, ordinal + 1);
                 ordinal += 2;
             }

@@ -178,7 +178,7 @@ impl TupleEncoder {
             return Err(LEFT);
         }
         self.image(&work.old, &mut work.before, |c| is_whole || c.in_key);
-        work.rows.delete(py, tails, &work.old_key, &work.before, ordinal);
+        work.rows.moved(py, tails, &work.old_key, &work.before, ordinal);
         work.rows.create(py, tails, &work.new_key, &work.after, ordinal + 1);
         Ok(())
     }

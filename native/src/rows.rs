@@ -12,6 +12,7 @@ pub struct Tails {
     create: Vec<u8>,
     update: Vec<u8>,
     delete: Vec<u8>,
+    moved: Vec<u8>,
 }
 
 /// Rows of one call. Python's lists get them at its end only: a call that fails adds nothing.
@@ -46,6 +47,11 @@ impl Rows {
 
     pub fn delete(&mut self, py: Python, tails: &Tails, key: &[u8], before: &[u8], ordinal: u64) {
         self.add(py, 'd', key, before, None, &tails.delete, ordinal);
+    }
+
+    /// The old identity of a row whose identity was changed; its new one is created next.
+    pub fn moved(&mut self, py: Python, tails: &Tails, key: &[u8], before: &[u8], ordinal: u64) {
+        self.add(py, 'd', key, before, None, &tails.moved, ordinal);
     }
 
     #[allow(clippy::too_many_arguments)]

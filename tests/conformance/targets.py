@@ -77,12 +77,13 @@ def foreign_key(name: str, parent: str, on_delete: str = "NO ACTION") -> Foreign
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One row of a batch, or a truncate (op "t")."""
+    """One row of a batch, or a truncate (op "t"). is_moved: a delete that gave up an identity."""
 
     op: str
     table: Table
     after: dict[str, Any] | None = None
     before: dict[str, Any] | None = None
+    is_moved: bool = False
 
 
 def c(table: Table, **after: Any) -> Change:
@@ -99,6 +100,10 @@ def u(table: Table, before: dict[str, Any] | None = None, **after: Any) -> Chang
 
 def d(table: Table, **before: Any) -> Change:
     return Change("d", table, None, before)
+
+
+def moved(table: Table, **before: Any) -> Change:
+    return Change("d", table, None, before, is_moved=True)
 
 
 def t(table: Table) -> Change:
@@ -184,7 +189,8 @@ class Stream:
                 table, image["source_key"], key, epoch=epoch, run=run, ordinal=ordinal
             )
         elif change.op == "d":
-            value = envelope.delete(_text(image), ordinal)
+            write = envelope.moved if change.is_moved else envelope.delete
+            value = write(_text(image), ordinal)
         elif change.op == "u":
             value = envelope.update(_text(change.before), _text(change.after), ordinal)
         else:

@@ -19,6 +19,7 @@ from tests.conformance.targets import (
     deliver,
     foreign_key,
     held,
+    moved,
     place,
     table,
     u,
@@ -134,6 +135,33 @@ def test_a_parent_deleted_and_inserted_again_loses_its_children(
     assert parents.keys() == {"orders2", "orders3", "orders9"}
     assert parents["orders9"] == '{"sync_id":"users1"}'
     assert names(target, LINES).keys() == {"parts2"}
+
+
+def test_a_parent_that_changes_its_identity_keeps_its_children(
+    place: Place, target: Target
+) -> None:
+    """T5: an update is no delete, also of children that were written in the same batch."""
+    stream = started(target)
+    deliver(
+        target,
+        stream.batch(
+            of(ORDERS, 9, 1, note="new"),
+            of(ORDERS, 1, 1, make=u, note="touched"),
+            of(NOTES, 9, 1),
+            moved(USERS, id=1, sync_id="users1", name="n"),
+            c(USERS, id=1, sync_id="other", name="n"),
+        ),
+    )
+    assert names(target, USERS).keys() == {"users2", "other"}
+    theirs = '{"sync_id":"other"}'
+    parents = names(target, ORDERS)
+    assert [n for n, parent in parents.items() if parent == theirs] == [
+        "orders1", "orders2", "orders9",
+    ]  # fmt: skip
+    assert names(target, NOTES) == {
+        "notes1": theirs, "notes2": '{"sync_id":"users2"}', "notes9": theirs,
+    }  # fmt: skip
+    assert names(target, LINES).keys() == {"parts1", "parts2"}
 
 
 def test_a_parked_delete_takes_its_children_with_it_later(place: Place) -> None:
