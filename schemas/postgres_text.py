@@ -49,7 +49,7 @@ def expression(kind: Kind, source: str, *, blank_padded: bool = False) -> str:
     blank_padded: the column is character(n), whose trailing blanks mean nothing and are left out.
     """
     if blank_padded:
-        source += ".rstrip(b' ')"
+        source += ".rstrip(SPACE)"
     return _EXPRESSIONS[kind.name].format(source, bits=kind.bits)
 
 
