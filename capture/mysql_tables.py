@@ -74,13 +74,15 @@ def _table(
 ) -> Table:
     names = {c.name for c in columns}
     key = primary_key if names.issuperset(primary_key) else ()
+    identity = selection.identity_of(found.schema, found.name, [c.name for c in columns], key)
     return Table(
         family=family,
         schema=found.schema,
         name=found.name,
         columns=tuple(columns),
         primary_key=key,
-        identity=selection.identity_of(found.schema, found.name, [c.name for c in columns], key),
+        identity=identity,
+        derived_from=identity if selection.derives(found.full_name) else (),
         uniques=tuple(u for u in found.uniques if names.issuperset(u)),
         foreign_keys=tuple(f for f in found.foreign_keys if f.column in names),
         composite_keys=tuple(f for f in found.composite_keys if not names.isdisjoint(f.columns)),

@@ -68,13 +68,15 @@ def describe(
         )
     names = [c.name for c in columns]
     primary_key = _within(keys.primary_key if keys else (), names)
+    identity = selection.identity_of(schema, name, names, primary_key)
     table = Table(
         family="postgres",
         schema=schema,
         name=name,
         columns=tuple(columns),
         primary_key=primary_key,
-        identity=selection.identity_of(schema, name, names, primary_key),
+        identity=identity,
+        derived_from=identity if selection.derives(f"{schema}.{name}") else (),
         uniques=tuple(u for u in keys.uniques if set(u) <= set(names)) if keys else (),
         foreign_keys=tuple(f for f in keys.foreign_keys if f.column in names) if keys else (),
         composite_keys=tuple(f for f in keys.composite_keys if not set(names).isdisjoint(f.columns))

@@ -5,13 +5,19 @@ rows and its checksum are selected by the same words.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+from orjson import dumps
 
 from schemas.checksum import DANGLING
 from schemas.codec import Wire, image
+from schemas.derived import identities
 from schemas.kinds import Kind
 from schemas.ranges import Compared, Key, Total, wires
 from schemas.table import Column, Table
+
+SCANNED_ROWS = 50_000
+"""Rows whose keys one read looks through for those that are asked for by a derived identity."""
 
 Make = Callable[[bytes], str]
 """A wire fragment of what a server printed."""
@@ -65,19 +71,30 @@ class Dialect(Protocol):
         ...
 
 
+Printed = Sequence[bytes | None]
+"""One column of rows as the server prints it."""
+
+
+class _Value(NamedTuple):
+    """What is selected for one value of a row, and what makes it of those columns."""
+
+    selected: list[str]
+    read: Callable[[Sequence[Printed]], list[Wire]]
+
+
 class TableRanges:
-    """Implements schemas.ranges.SourceRanges."""
+    """Implements schemas.ranges.SourceRanges.
+
+    An identity that is derived is computed here, of the columns it is derived from, by which the
+    ranges go.
+    """
 
     def __init__(self, dialect: Dialect, compared: Compared) -> None:
         self._dialect, self._compared = dialect, compared
         table = compared.table
-        self._identity = [table.by_name[n] for n in table.identity]
+        self._identity = [table.by_name[n] for n in table.at_source.identity]
         self._order = [dialect.ordered(c, self._mine(c.name)) for c in self._identity]
-        aliases = {name: f"p{i}" for i, name in enumerate(compared.parents)}
-        self._parent = {
-            name: f"{aliases[name]}.{dialect.quoted(parent.identity)}"
-            for name, parent in compared.parents.items()
-        }
+        self._aliases = aliases = {name: f"p{i}" for i, name in enumerate(compared.parents)}
         self._from = f"{dialect.relation(table)} t"
         self._joins = "".join(
             f" LEFT JOIN {dialect.relation(parent.table)} {aliases[name]} ON "
@@ -85,11 +102,14 @@ class TableRanges:
             for name, parent in compared.parents.items()
         )
         self._total = self._make_total()
-        self._selected, self._makers = self._make_rows()
+        self._values = [self._value(name) for name in compared.names]
+        self._keys: dict[Wire, Key] = {}
 
     @property
     def sorts_alike(self) -> bool:
         """See Ranges.sorts_alike."""
+        if self._compared.table.is_derived:
+            return False
         is_uuid = any(c.kind.name == "uuid" for c in self._identity)
         return not (is_uuid and self._compared.table.family == "mariadb")
 
@@ -119,6 +139,8 @@ class TableRanges:
 
     def rows_of(self, keys: Sequence[Key]) -> list[list[Wire]]:
         """See Ranges.rows_of."""
+        if self._compared.table.is_derived:
+            keys = self._found(keys)
         one = [
             " AND ".join(
                 f"{by} = {self._dialect.literal(c.kind, v)}"
@@ -144,51 +166,96 @@ class TableRanges:
         return self._dialect.total(list(found.values()), key)
 
     def _field(self, name: str) -> str | None:
-        parent = self._compared.parents.get(name)
+        parent, table = self._compared.parents.get(name), self._compared.table
         if parent is None:
-            kind, column = self._compared.kinds[name], self._compared.table.by_name[name]
+            if table.is_derived and name in table.identity:
+                return None
+            kind, column = self._compared.kinds[name], table.by_name[name]
             return self._dialect.field(kind, column, self._mine(name))
+        if parent.table.is_derived:
+            return None
         theirs = parent.table.by_name[parent.identity]
-        field = self._dialect.field(parent.kind, theirs, self._parent[name])
+        sql = f"{self._aliases[name]}.{self._dialect.quoted(parent.identity)}"
+        field = self._dialect.field(parent.kind, theirs, sql)
         return field and self._dialect.reference(self._mine(name), field, DANGLING["source"])
 
-    def _make_rows(self) -> tuple[str, list[Make | None]]:
-        """What to select, and how to read it; None before the two columns of a reference."""
-        selected, makers = [], list[Make | None]()
-        for name in self._compared.names:
-            column, sql = self._compared.table.by_name[name], self._mine(name)
-            parent = self._compared.parents.get(name)
-            if parent is not None:
-                selected.append(f"CASE WHEN {sql} IS NOT NULL THEN '1' END")
-                makers.append(None)
-                column, sql = parent.table.by_name[parent.identity], self._parent[name]
-            selected.append(self._dialect.printed(column, sql))
-            makers.append(self._dialect.fragment(column.kind))
-        return ", ".join(selected), makers
+    def _value(self, name: str) -> _Value:
+        parent = self._compared.parents.get(name)
+        if parent is None:
+            return self._of(self._compared.table, name, "t")
+        names = [parent.identity]
+        identity = self._of(parent.table, parent.identity, self._aliases[name])
+
+        def references(printed: Sequence[Printed]) -> list[Wire]:
+            return [
+                None if flag is None else image(names, [dumps(value).decode()])
+                for flag, value in zip(printed[0], identity.read(printed[1:]), strict=True)
+            ]
+
+        flag = f"CASE WHEN {self._mine(name)} IS NOT NULL THEN '1' END"
+        return _Value([flag, *identity.selected], references)
+
+    def _of(self, table: Table, name: str, alias: str) -> _Value:
+        """A column of a table that goes by this alias; computed, if it is a derived identity."""
+        is_derived = table.is_derived and name in table.identity
+        columns = [table.by_name[n] for n in (table.derived_from if is_derived else [name])]
+        makers = [self._dialect.fragment(c.kind) for c in columns]
+        selected = [
+            self._dialect.printed(c, f"{alias}.{self._dialect.quoted(c.name)}") for c in columns
+        ]
+
+        def read(printed: Sequence[Printed]) -> list[Wire]:
+            found = [
+                wires(None if v is None else make(v) for v in values)
+                for make, values in zip(makers, printed, strict=True)
+            ]
+            return [*identities(table, found)] if is_derived else found[0]
+
+        return _Value(selected, read)
 
     def _read(self, where: str) -> list[list[Wire]]:
+        selected = ", ".join(s for value in self._values for s in value.selected)
         found = self._dialect.query(
-            f"SELECT {self._selected} FROM {self._from}{self._joins} WHERE {where}"
+            f"SELECT {selected} FROM {self._from}{self._joins} WHERE {where}"
         )
         if not found:
             return []
-        columns = zip(self._makers, zip(*found, strict=True), strict=True)
-        return list(map(list, zip(*self._columns(columns), strict=True)))
+        printed = iter(list(zip(*found, strict=True)))
+        columns = [value.read([next(printed) for _ in value.selected]) for value in self._values]
+        return list(map(list, zip(*columns, strict=True)))
 
-    def _columns(
-        self, printed: Iterator[tuple[Make | None, Sequence[bytes | None]]]
-    ) -> Iterator[Sequence[Wire]]:
-        for name, (make, values) in zip(self._compared.names, printed, strict=False):
-            if make is not None:
-                yield wires(None if v is None else make(v) for v in values)
-                continue
-            of, identities = next(printed)
-            assert of is not None, "a reference's flag stands before its identity"
-            names = [self._compared.parents[name].identity]
-            yield [
-                None if flag is None else image(names, ["null" if v is None else of(v)])
-                for flag, v in zip(values, identities, strict=True)
-            ]
+    def _found(self, keys: Sequence[Key]) -> list[Key]:
+        """What the source holds of these derived identities, by the values they are derived from:
+        looked for among all rows, but for those that were found before.
+        """
+        wanted = {value for (value,) in keys}
+        if not wanted <= self._keys.keys():
+            for values in self._scanned():
+                made = identities(self._compared.table, values)
+                found = zip(made, zip(*values, strict=True), strict=True)
+                self._keys |= {one: key for one, key in found if one in wanted}
+        return [self._keys[value] for value in wanted if value in self._keys]
+
+    def _scanned(self) -> Iterator[list[list[Wire]]]:
+        """Every row's values of the columns that identify it here, as columns, in pages."""
+        printed = [self._dialect.printed(c, self._mine(c.name)) for c in self._identity]
+        makers = [self._dialect.fragment(c.kind) for c in self._identity]
+        low: Key | None = None
+        while True:
+            found = self._dialect.query(
+                f"SELECT {', '.join(printed)} FROM {self._from} WHERE {self._between(low, None)} "
+                f"ORDER BY {', '.join(self._order)} LIMIT {SCANNED_ROWS:d}"
+            )
+            if found:
+                yield (
+                    values := [
+                        wires(None if v is None else make(v) for v in column)
+                        for make, column in zip(makers, zip(*found, strict=True), strict=True)
+                    ]
+                )
+            if len(found) < SCANNED_ROWS:
+                return
+            low = [column[-1] for column in values]
 
     def _between(self, low: Key | None, high: Key | None) -> str:
         """`low < identity <= high`; also not null, which is the other side's business alone."""

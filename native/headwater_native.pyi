@@ -117,3 +117,15 @@ def stamps(
     values: list[bytes], epoch: int, run: int, longest: int
 ) -> list[tuple[str, list[int] | None, list[int], list[str]]]:
     """One batch's rows among others: schemas/codec.py. Raises ValueError for what it leaves."""
+
+def derived(
+    keys: list[bytes],
+    values: list[bytes],
+    begins: bytes,
+    heads: list[bytes],
+    decimals: list[bool],
+    member: bytes,
+) -> tuple[list[bytes], list[bytes]]:
+    """Rows with their computed identities: schemas/derived.py. Raises ValueError for what it
+    leaves.
+    """

@@ -13,6 +13,7 @@ from capture.source import Source
 from ops.config import Config, LogConfig, SourceConfig, TargetConfig
 from ops.config_file import nearest
 from schemas.errors import Misconfigured
+from schemas.selection import Derived
 from transport.log import Log
 
 
@@ -49,8 +50,14 @@ def opened_source(
     config: Config, name: str, *, copied_anew: Collection[str] = ()
 ) -> Iterator[Source]:
     """The source, closed at the end; copied_anew: tables that this capture copies again."""
-    with closing(_source(name, source_config(config, name), copied_anew)) as source:
-        yield source
+    settings = source_config(config, name)
+    with closing(_source(name, settings, copied_anew)) as source:
+        if any(isinstance(i, Derived) for i in settings.selection.identity.values()):
+            from capture.derived import deriving
+
+            yield deriving(source)
+        else:
+            yield source
 
 
 @contextmanager

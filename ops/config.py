@@ -24,12 +24,12 @@ from apply.target import MissingParent, Placement
 from capture.pace import Pace
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
+from ops.config_identity import DerivedConfig, Identity, as_selected
 from ops.config_match import MatchConfig, Texts
 from ops.database_urls import TARGET_FAMILIES, Place, family_of, place_of
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
-NaturalKey = Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
 
 MIB = 1 << 20
 _POLLING = {"version", "tombstone", "poll_seconds", "poll_window"}
@@ -121,11 +121,13 @@ class SourceConfig(_Model):
         default=(),
         description="patterns `schema.table.column`: columns that never leave the source",
     )
-    identity: Mapping[str, str | NaturalKey] = Field(
+    identity: Mapping[str, Identity] = Field(
         default_factory=dict,
         description='what identifies a row, per table pattern: "primary_key", a column, or '
         'several columns as a natural key (`["country", "article"]`); default: the column sync_id '
-        "(docs/identity.md). Not a key with a foreign key that targets translate",
+        "(docs/identity.md). Not a key with a foreign key that targets translate. "
+        "`{ derived = … }`, with one of these: a UUID that is computed of it, and stored at no "
+        "source",
     )
     first_copy: Literal["rows", "identities", "none"] = Field(
         default="rows",
@@ -195,7 +197,7 @@ class SourceConfig(_Model):
             include=self.include,
             exclude=self.exclude,
             exclude_columns=self.exclude_columns,
-            identity=self.identity,
+            identity=as_selected(self.identity),
         )
 
     @property
@@ -210,6 +212,8 @@ class SourceConfig(_Model):
     def _applies(self) -> Self:
         if self.kind == "polling":
             _refuse(self, self.useless, 'has no effect with kind = "polling"')
+            if any(isinstance(what, DerivedConfig) for what in self.identity.values()):
+                raise ValueError('identity = { derived = … } is not had with kind = "polling"')
             return self
         _refuse(self, _POLLING, 'has an effect with kind = "polling" only')
         other = "PostgreSQL" if self.family == "mysql" else "MySQL and MariaDB"

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
 from typing import Any
 
 from schemas.kinds import Kind
+
+SYNC_ID = "sync_id"
+"""The column that identifies rows, unless something else is configured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,10 @@ class Table:
     `identity` names the columns whose values make the wire key (("sync_id",), or the primary key's
     columns); `uniques` are the unique keys other than the primary key. `family` is "mysql",
     "mariadb" or "postgres".
+
+    derived_from: the columns of which the identity is computed (schemas/derived.py), which the
+    source does not hold. Such a table is described in two ways: as it is `at_source`, identified by
+    these columns; and as it is `published`, with the computed column, to all the rest.
     """
 
     family: str
@@ -68,6 +75,7 @@ class Table:
     uniques: tuple[tuple[str, ...], ...] = ()
     foreign_keys: tuple[ForeignKey, ...] = ()
     composite_keys: tuple[CompositeKey, ...] = ()
+    derived_from: tuple[str, ...] = ()
 
     @property
     def full_name(self) -> str:
@@ -86,10 +94,31 @@ class Table:
             key.parent for key in self.composite_keys
         )
 
+    @property
+    def is_derived(self) -> bool:
+        """Whether the identity is a column that the source does not hold."""
+        return bool(self.derived_from) and self.identity != self.derived_from
+
+    @cached_property
+    def published(self) -> "Table":
+        """What the log and targets know the table as."""
+        if not self.derived_from or self.is_derived:
+            return self
+        column = Column(name=SYNC_ID, kind=Kind(name="uuid"), nullable=False)
+        return replace(self, columns=(*self.columns, column), identity=(SYNC_ID,))
+
+    @cached_property
+    def at_source(self) -> "Table":
+        """What the source's own tables are read as."""
+        if not self.is_derived:
+            return self
+        columns = tuple(c for c in self.columns if c.name not in self.identity)
+        return replace(self, columns=columns, identity=self.derived_from)
+
     @cached_property
     def fingerprint(self) -> str:
         """Twelve hex digits that change when anything in the description does."""
-        return sha256(self.dumps().encode()).hexdigest()[:12]
+        return sha256(self.published.dumps().encode()).hexdigest()[:12]
 
     def dumps(self) -> str:
         """Compact JSON with sorted keys; the value in `shop.schemas`."""
@@ -123,6 +152,8 @@ class Table:
                 {k: getattr(f, k) for k in ("columns", "parent", "parent_columns")}
                 for f in self.composite_keys
             ]
+        if self.derived_from:
+            data["derived_from"] = self.derived_from
         return json.dumps(data, sort_keys=True, separators=(",", ":"))
 
     @staticmethod
@@ -156,6 +187,7 @@ class Table:
                 )
                 for f in data.get("composite_keys", ())
             ),
+            derived_from=tuple(data.get("derived_from", ())),
         )
 
 

@@ -6,6 +6,7 @@
 mod binlog;
 mod copied;
 mod cursor;
+mod derived;
 mod image;
 mod json;
 mod known;
@@ -27,6 +28,8 @@ mod headwater_native {
     #[pymodule_export]
     use super::copied::CopyEncoder;
     #[pymodule_export]
+    use super::derived::derived;
+    #[pymodule_export]
     use super::known::Known;
     #[pymodule_export]
     use super::pgoutput::TupleEncoder;
@@ -39,5 +42,5 @@ mod headwater_native {
 
     /// Raised with every change of a signature: schemas/native.py takes only the one it knows.
     #[pymodule_export]
-    const INTERFACE: u32 = 7;
+    const INTERFACE: u32 = 8;
 }

@@ -47,7 +47,11 @@ def vendor(side: Side) -> str:
 
 
 def source_steps(side: Side, twin: Twin) -> list[Step]:
-    """What the source's table lacks: the column, a default, ids, a unique index, NOT NULL."""
+    """What the source's table lacks: the column, a default, ids, a unique index, NOT NULL. Nothing
+    where ids are derived.
+    """
+    if twin.table.is_derived:
+        return []
     kind, table, quote = vendor(side), twin.source, side.server.engine.dialect.identifier_preparer
     at, name = quote.format_table(table), quote.quote(twin.sync)
     there = table.c.get(twin.sync)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ops.compose import opened_source, source_config, target_config
 from ops.config import Config
+from ops.config_identity import DerivedConfig
 from ops.enrol import columns
 from ops.enrol.assign import Both, assign, undone
 from ops.enrol.findings import Found, found
@@ -136,8 +137,15 @@ def both_twins(config: Config, target: str, both: Both) -> list[Twin]:
 
 
 def described(config: Config, source: str) -> list[Table]:
-    """The captured tables, also those that have no id yet: each by its primary key."""
-    settings = source_config(config, source).model_copy(update={"identity": {"*": "primary_key"}})
+    """The captured tables, also those that have no id yet: each by its primary key, or with the
+    identity that is derived.
+    """
+    settings = source_config(config, source)
+    identity = {
+        pattern: what if isinstance(what, DerivedConfig) else "primary_key"
+        for pattern, what in [*settings.identity.items(), ("*", "primary_key")]
+    }
+    settings = settings.model_copy(update={"identity": identity})
     anyhow = config.model_copy(update={"sources": {**config.sources, source: settings}})
     with opened_source(anyhow, source) as opened_:
         return list(opened_.describe())

@@ -24,6 +24,7 @@ from apply.target import Placement
 from ops.enrol.rules import Step, Text, digests, normalised
 from ops.enrol.twin import Twin
 from schemas.canonical import canonical
+from schemas.derived import identities
 from schemas.errors import HeadwaterError, Misconfigured, Operator, Transient, Unsupported
 from schemas.kinds import Kind
 from schemas.table import Table
@@ -169,7 +170,13 @@ class Side:
                 columns.append((read_kind(given, family), family, mine))
                 names.append(name)
                 forms.append(partial(_texts, given))
-        has_id = twin.sync in table.c
+        of = twin.table.derived_from if self.role == "source" else ()
+        for name in of:
+            given, column = twin.table.by_name[name].kind, table.c[name]
+            columns.append(
+                (read_kind(given, family_of(column.type)), family_of(column.type), column)
+            )
+        has_id = not of and twin.sync in table.c
         if has_id:
             family = family_of(table.c[twin.sync].type)
             if family not in _KEYS:
@@ -187,6 +194,9 @@ class Side:
                 fragments = list(zip(*rows, strict=True))
                 keys = [f"[{','.join(key)}]" for key in zip(*fragments[:width], strict=True)]
                 ids = _decoded(fragments[-1]) if has_id else [None] * len(keys)
+                if of:
+                    derived = fragments[width + len(names) :]
+                    ids = identities(twin.table, [_decoded(column) for column in derived])
                 texts = {
                     name: form(_decoded(column))
                     for name, form, column in zip(

@@ -14,8 +14,8 @@ from apply.placement import own_key, wanted
 from apply.target import Placement
 from ops.enrol.rules import Step
 from schemas.errors import Misconfigured, SchemaConflict
-from schemas.selection import Selection
-from schemas.table import Table, parents_first
+from schemas.selection import Derived, Selection
+from schemas.table import SYNC_ID, Table, parents_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,13 +97,15 @@ class Twin:
 
 
 def enrolled(tables: Sequence[Table], selection: Selection) -> dict[str, str]:
-    """By full name, parents first, the tables whose rows have an id and its column's name; those
-    that are identified by their primary key, or by several columns, are not among them.
+    """By full name, parents first, the tables whose rows have an id and its column's name (of a
+    derived one the target's alone); those that are identified by their primary key, or by several
+    columns, are not among them.
     """
     wanted_of = {t.full_name: selection.identity_wanted(t.full_name) for t in parents_first(tables)}
+    columns = {n: SYNC_ID if isinstance(w, Derived) else w for n, w in wanted_of.items()}
     return {
         name: sync
-        for name, sync in wanted_of.items()
+        for name, sync in columns.items()
         if isinstance(sync, str) and sync != "primary_key"
     }
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from time import monotonic
@@ -24,22 +24,38 @@ from tests.services.database import Database
 KINDS = ("postgres", "mysql", "mariadb")
 
 
+DERIVED: Mapping[str, Any] = {
+    "order_lines": ["order_id", "line"],
+    "product_tags": ["product_id", "tag_id"],
+    "profiles": "user_id",
+    "tags": "word",
+    "*": "primary_key",
+}
+"""Of what the authority's identities are computed, where it has no column for them."""
+
+
 @contextmanager
 def family(
-    request: pytest.FixtureRequest, new_database: NewDatabase, tmp_path: Path, kind: str
+    request: pytest.FixtureRequest,
+    new_database: NewDatabase,
+    tmp_path: Path,
+    kind: str,
+    identity: Mapping[str, Any],
+    children: Sequence[str] = KINDS,
 ) -> Iterator[Pipeline]:
-    """The authority of that kind, and a child of each kind, filled; nothing is enrolled yet."""
+    """The authority of that kind, and children of these kinds, filled; nothing is enrolled yet."""
     rng = random.Random(7)
     source = new_database(request.getfixturevalue(kind))
-    children = {f"at_{k}": new_database(request.getfixturevalue(k)) for k in KINDS}
-    for number, database in enumerate([source, *children.values()]):
+    targets = {f"at_{k}": new_database(request.getfixturevalue(k)) for k in children}
+    for number, database in enumerate([source, *targets.values()]):
         make(database)
         fill(database, rng, 1.0 if database is source else 0.6, 1500 * number)
         if database is not source:
             own_rows(database)
-    with pipeline(tmp_path, a_name(), source, children, "sqlite") as flow:
+    with pipeline(tmp_path, a_name(), source, targets, "sqlite") as flow:
         flow.configure(
-            **({} if kind != "postgres" else {"slot": a_name(), "publication": a_name()})
+            **({} if kind != "postgres" else {"slot": a_name(), "publication": a_name()}),
+            **({"identity": identity} if identity else {}),
         )
         with_exceptions(flow)
         yield flow
@@ -84,26 +100,63 @@ def test_children_that_existed_are_equal_through_their_exceptions(
     kind: str,
     seconds: float,
 ) -> None:
-    with family(request, new_database, tmp_path, kind) as flow:
-        for name in flow.targets:
-            report = json.loads(flow.run("enrol", flow.name, name, "--apply", "--json"))
-            assert report, name
-        before = {name: local_rows(child) for name, child in flow.targets.items()}
-        assert all(len(rows["users"]) >= 2 for rows in before.values())
-        running = flow.start("run")
-        # What is deleted before the capture begins is in no log.
-        until(lambda: has_begun(flow, running), "the capture's beginning")
-        with closing(Writer(flow.source, seed=5)) as writer:
-            end = monotonic() + seconds
-            while monotonic() < end:
-                writer.change()
-                running.alive()
-            assert writer.done > 50
-        for name, child in flow.targets.items():
-            wrong = unexplained(flow, name)
-            assert not wrong, f"{name}:\n" + "\n".join(wrong)
-            assert local_rows(child) == before[name], name
-        assert running.stop() == 0
+    with family(request, new_database, tmp_path, kind, {}) as flow:
+        are_equal_in_the_end(flow, seconds)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seconds", "children"),
+    [
+        ("postgres", 3.0, ["mysql"]),
+        *(pytest.param(kind, 60.0, KINDS, marks=pytest.mark.full) for kind in KINDS),
+    ],
+)
+def test_children_of_an_authority_that_may_not_be_altered_are_equal(
+    request: pytest.FixtureRequest,
+    new_database: NewDatabase,
+    tmp_path: Path,
+    kind: str,
+    seconds: float,
+    children: Sequence[str],
+) -> None:
+    """The same with identities that are derived: nothing is added to the authority's tables."""
+    identity = {f"*.{table}": {"derived": of} for table, of in DERIVED.items()}
+    with family(request, new_database, tmp_path, kind, identity, children) as flow:
+        before = columns_of(flow.source)
+        are_equal_in_the_end(flow, seconds)
+        assert columns_of(flow.source) == before
+
+
+def columns_of(database: Database) -> list[tuple[Any, ...]]:
+    """The columns of the twelve tables."""
+    tables = ", ".join(f"'{table}'" for table in TABLES)
+    return database.query(
+        "select table_name, column_name, column_default from information_schema.columns "
+        f"where table_name in ({tables}) and table_schema = '{schema_of(database)}' order by 1, 2"
+    )
+
+
+def are_equal_in_the_end(flow: Pipeline, seconds: float) -> None:
+    """Enrol, bring up, write for so long, and compare."""
+    for name in flow.targets:
+        report = json.loads(flow.run("enrol", flow.name, name, "--apply", "--json"))
+        assert report, name
+    before = {name: local_rows(child) for name, child in flow.targets.items()}
+    assert all(len(rows["users"]) >= 2 for rows in before.values())
+    running = flow.start("run")
+    # What is deleted before the capture begins is in no log.
+    until(lambda: has_begun(flow, running), "the capture's beginning")
+    with closing(Writer(flow.source, seed=5)) as writer:
+        end = monotonic() + seconds
+        while monotonic() < end:
+            writer.change()
+            running.alive()
+        assert writer.done > 50
+    for name, child in flow.targets.items():
+        wrong = unexplained(flow, name)
+        assert not wrong, f"{name}:\n" + "\n".join(wrong)
+        assert local_rows(child) == before[name], name
+    assert running.stop() == 0
 
 
 def has_begun(flow: Pipeline, running: Worker) -> bool:

@@ -21,6 +21,7 @@ from ops.verify import verify
 from ops.verify_fence import Records
 from ops.verify_report import Report
 from schemas.change import Piece
+from schemas.progress import pending
 from tests.faults.pipeline import schema_of, user_url
 from tests.services.database import Database
 from transport.log import Log
@@ -39,15 +40,21 @@ class Replica:
     copies: dict[str, bool] = field(default_factory=dict)
 
     def capture(self, seen: Callable[[Piece], None] = lambda piece: None) -> None:
-        """Copy into the log what the source has committed by now, first copies included.
+        """Copy into the log what the source has committed by now, and all copies to their end.
 
         seen: told of each piece once it is in the log.
         """
         opened = self.log.open()
         high = self.source.now()[0]
-        done = {name: bool(state["done"]) for name, state in opened.progress.items()}
+        left = pending(opened.progress, None)
         wanted = {t.full_name: "rows" for t in self.source.describe()}
-        pieces = with_copies(self.source, opened, wanted, pace=Pace(rows=self.chunk_rows))  # type: ignore[arg-type]
+        pieces = with_copies(
+            self.source,
+            opened,
+            wanted,  # type: ignore[arg-type]
+            pace=Pace(rows=self.chunk_rows),
+            asked=self.log.requests,
+        )
         for piece in pieces:
             self.log.append(piece)
             seen(piece)
@@ -55,8 +62,8 @@ class Replica:
             if commit is None:
                 continue
             if commit.progress is not None:
-                done = {name: bool(state["done"]) for name, state in commit.progress.items()}
-            if all(done.values()) and self.source.reached(high, commit.position):
+                left = pending(commit.progress, None)
+            if not left and self.source.reached(high, commit.position):
                 break
         accepted = self.log.flush()
         if accepted is not None:
