@@ -20,6 +20,7 @@ from apply.refused import Refusal
 from apply.server import Cause
 from apply.transaction import ALL, Job, Transaction
 from schemas.change import Truncate
+from schemas.codec import is_moved
 from schemas.errors import Poison
 
 
@@ -108,7 +109,7 @@ class Deletes:
             for i in job.left:
                 if rows.ordinals[i] in held:
                     kept[rows.keys[i]] = job.batch, rows.ordinals[i]
-                    if rows.ops[i] == "d":
+                    if rows.ops[i] == "d" and not is_moved(rows.values[i]):
                         self._gone.add((plan.name, rows.keys[i]))
         self._in.written += self._in.run(job.sql.delete(), **ALL)
         self._in.referee.end(plan)

@@ -162,20 +162,33 @@ class Identities:
 
     def heirs(self, table: str, identities: Sequence[str]) -> list[tuple[str, str, bool]]:
         """(old, new, is next) where an ended identity's key now means another: its children follow
-        the key. is next: no change came between, as where an identity was updated.
+        the key. is next: the key was never without a meaning in between, as where an identity was
+        updated, once or again and again.
         """
-        old, new = IDENTITY.alias(), IDENTITY.alias()
+        old, new, later, ended = (IDENTITY.alias() for _ in range(4))
+
+        def is_of_one_key(other: Any) -> list[sa.ColumnElement[bool]]:
+            names = ("source", "table_name", "source_key")
+            return [other.c[name] == old.c[name] for name in names]
+
+        follows = sa.exists().where(
+            *is_of_one_key(ended),
+            ended.c.to_batch == self._batch,
+            ended.c.to_ordinal + 1 == later.c.from_ordinal,
+        )
+        gap = sa.exists().where(
+            *is_of_one_key(later),
+            later.c.from_batch == self._batch,
+            later.c.from_ordinal > old.c.to_ordinal,
+            ~follows.correlate(old, later),
+        )
         found = self._connection.execute(
-            sa.select(
-                old.c.identity, new.c.identity, new.c.from_ordinal == old.c.to_ordinal + 1
-            ).where(
+            sa.select(old.c.identity, new.c.identity, ~gap.correlate(old)).where(
                 old.c.source == self._source,
                 old.c.table_name == table,
                 old.c.identity.in_(identities),
                 old.c.to_batch == self._batch,
-                new.c.source == old.c.source,
-                new.c.table_name == old.c.table_name,
-                new.c.source_key == old.c.source_key,
+                *is_of_one_key(new),
                 new.c.to_batch.is_(None),
             )
         )

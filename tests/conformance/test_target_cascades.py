@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -137,6 +139,7 @@ def test_a_parent_deleted_and_inserted_again_loses_its_children(
     assert names(target, LINES).keys() == {"parts2"}
 
 
+@pytest.mark.parametrize("target", ["none", "as the source"], indirect=True)
 def test_a_parent_that_changes_its_identity_keeps_its_children(
     place: Place, target: Target
 ) -> None:
@@ -162,6 +165,46 @@ def test_a_parent_that_changes_its_identity_keeps_its_children(
         "notes1": theirs, "notes2": '{"sync_id":"users2"}', "notes9": theirs,
     }  # fmt: skip
     assert names(target, LINES).keys() == {"parts1", "parts2"}
+
+
+@pytest.mark.parametrize("target", ["as the source"], indirect=True)
+def test_a_parent_may_change_its_identity_more_than_once(place: Place, target: Target) -> None:
+    """T5: in one batch, with children from before, in between, and of a parent that is new too."""
+    stream = started(target)
+
+    def moves(number: int, *ids: str) -> list[Change]:
+        return [
+            change
+            for old, new in pairwise(ids)
+            for change in (
+                moved(USERS, id=number, sync_id=old, name="n"),
+                c(USERS, id=number, sync_id=new, name="n"),
+            )
+        ]
+
+    deliver(
+        target,
+        stream.batch(
+            *moves(1, "users1", "b"),
+            of(ORDERS, 8, 1),
+            *moves(1, "b", "c"),
+            user(5),
+            of(ORDERS, 9, 5),
+            *moves(5, "users5", "f"),
+        ),
+    )
+    deliver(target, stream.batch(of(ORDERS, 7, 2), *moves(2, "users2", "e")))
+    assert target.parked() == []
+    assert names(target, USERS).keys() == {"c", "e", "f"}
+    by = {order: json.loads(parent)["sync_id"] for order, parent in names(target, ORDERS).items()}
+    assert by == {
+        "orders1": "c", "orders2": "c", "orders3": "e", "orders7": "e", "orders8": "c",
+        "orders9": "f",
+    }  # fmt: skip
+    # A parent without children so far.
+    deliver(target, stream.batch(user(6)))
+    deliver(target, stream.batch(of(ORDERS, 10, 6), *moves(6, "users6", "g")))
+    assert names(target, ORDERS)["orders10"] == '{"sync_id":"g"}'
 
 
 def test_a_parked_delete_takes_its_children_with_it_later(place: Place) -> None:
