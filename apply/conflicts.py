@@ -17,6 +17,7 @@ import structlog
 
 from apply import read_back, recorded
 from apply.fold import Folded, fold
+from apply.look_up import look_up
 from apply.plan import ORDINAL, Plan
 from apply.recorded import Recorded
 from apply.refused import Refusal, Refused
@@ -161,9 +162,8 @@ class Conflicts:
         lines = staged(self._in, job)
         self._in.session.ready(twin.stage)
         self._in.put(job, twin.stage, job.folded.upserts, lines)
-        for link in twin.translated.values():
-            for statement in sql.resolve(link, job.batch, as_of_end=False):
-                self._in.run(statement)
+        for link in (k for k in twin.links if k.translated):
+            look_up(self._in, twin, link, job.batch, as_of_end=False)
         s, target = twin.stage, plan.target
         match = [self._in.server.exactly(target.c[n], s.c[n]) for n in plan.identity]
         # MySQL has no name for one table of several to lock.
@@ -199,7 +199,7 @@ class Conflicts:
                 after=afters[at],
                 mine=mine.get(at),
                 changed=changed or (),
-                references=list(plan.translated),
+                references=[n for n, link in plan.translated.items() if not link.is_chosen],
             )
             for at, (doubt, image, changed) in suspects.items()
         }

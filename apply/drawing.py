@@ -113,7 +113,7 @@ def _one(transaction: Transaction, job: Job) -> sa.Insert:
     }
     for link in plan.translated.values():
         if link.column in values and not link.nullable:
-            values[link.column] = sa.literal(0)
+            values[link.column] = sa.literal("0" if link.steps else 0)
     for names in plan.uniques:
         spare = job.sql.spare(names)
         if spare is not None:

@@ -17,6 +17,7 @@ from apply.known import Known
 from apply.own import IDENTITY, WAITING, name_type
 from apply.plan import Link, Plan
 from apply.session import Session
+from apply.sql import is_of
 from schemas.errors import Poison
 
 FACTS = sa.Table(
@@ -287,7 +288,7 @@ class Identities:
 
     def is_known(self, link: Link, source_key: str) -> bool:
         """Whether the row of that key is in the target now, by a translated reference."""
-        if link.parent is None or not link.translated:
+        if link.parent is None or not link.translated or not link.may_be(source_key):
             return False
         if link.is_refereed:
             return source_key in self.known(link, [source_key])
@@ -305,6 +306,7 @@ class Identities:
 
     def known(self, link: Link, source_keys: Sequence[str]) -> set[str]:
         """Those of the keys whose row is in the target now."""
+        source_keys = [key for key in source_keys if link.may_be(key)]
         if link.parent is None or not source_keys:
             return set()
         nothing: list[Any] = [None] * len(source_keys)
@@ -350,6 +352,8 @@ class Identities:
             return
         w, i, parent, child = WAITING.c, IDENTITY.c, link.parent.alias(), plan.target
         key, is_row = parent.c[link.parent_key], self._is_row(plan, w.identity)
+        if link.is_chosen:
+            is_row += is_of(self._server, link, child)
         if link.is_refereed:
             parents = referee.of_parent(self._source, link, parent, w.source_key)
         elif link.translated:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from apply.exempt import ours
 from apply.fold import fold
+from apply.look_up import look_up
 from apply.own import WAITING
 from apply.plan import HOLD, ORDINAL, SET, Plan
 from apply.server import Cause, Server
@@ -105,9 +106,8 @@ class _Merging:
         for shadow in self._shadows.values():
             self._in.server.analyze(self._in.connection, shadow.plan.stage)
             self._in.referee.find(shadow.plan, shadow.plan.stage)
-            for link in shadow.plan.translated.values():
-                for statement in shadow.sql.resolve(link, batch.batch, as_of_end=True):
-                    self._in.run(statement)
+            for link in (k for k in shadow.plan.links if k.translated):
+                look_up(self._in, shadow.plan, link, batch.batch, as_of_end=True)
 
     def _stage(self, shadow: _Shadow, rows: Rows, batch: int) -> None:
         plan, rows = shadow.plan, self._in.seen(shadow.plan, rows)

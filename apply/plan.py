@@ -5,7 +5,8 @@ A plan holds no rows and no connection; it is made once per description and thro
 target's tables change.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -13,9 +14,11 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from apply.documents import Steps, Unreadable, keys
 from apply.fields import NATIVE, Fields
-from apply.own import name_type
+from apply.own import KEY_LENGTH, name_type, text_type
 from apply.view import View
+from schemas.codec import ABSENT
 from schemas.conflict import ConflictRules
 from schemas.kinds import Kind
 from schemas.native import load
@@ -45,7 +48,11 @@ class Taken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
-    """A single-column foreign key of the source, between planned tables.
+    """A single-column foreign key of the source, or a declared one, between planned tables.
+
+    by, value: it is one of the rows whose column `by` holds that value; steps: of the keys at that
+    path of the column's documents. Several such are one column's; nth: among those. is_kept: the
+    parent's keys are the same here.
 
     translated: the column gets the parent's local key. late: the parent may come after the child
     (itself, a cycle), so rows are inserted without it. parent is None where it was never described.
@@ -67,11 +74,46 @@ class Link:
     on_delete: str = "NO ACTION"
     named: Fields | None = None
     """How the text of the parent's identity is staged; None where that is not done."""
+    key_kind: Kind | None = None
+    """What the parent's key is at the source, where the column may hold several tables' keys."""
+    by: str | None = None
+    value: str | None = None
+    steps: Steps | None = None
+    nth: int = 0
+    is_kept: bool = False
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether a row's own values say that the reference is one, or where: it is declared."""
+        return self.by is not None or self.steps is not None
 
     @property
     def is_refereed(self) -> bool:
         """Whether the parent's rows are found through headwater_referee."""
-        return self.translated and self.parent_identity == self.parent_key
+        return self.translated and self.parent_identity == self.parent_key and not self.is_kept
+
+    def is_of(self, image: Mapping[str, Any]) -> bool:
+        """Whether it is a reference of that row."""
+        told = None if self.by is None else image.get(self.by)
+        return self.by is None or (told is not None and str(told) == self.value)
+
+    def keys_in(self, image: Mapping[str, Any]) -> list[str]:
+        """The parent's keys at the source that a row holds; none in what is no document."""
+        value = image.get(self.column, ABSENT)
+        if value is None or value is ABSENT or self.is_kept or not self.is_of(image):
+            return []
+        if self.steps is not None:
+            try:
+                return [found.key for found in keys(str(value), self.steps)]
+            except Unreadable:
+                return []
+        return [str(value)]
+
+    def may_be(self, key: str) -> bool:
+        """Whether a text that was found in a document may be a key that is kept here."""
+        if self.is_refereed:
+            return re.fullmatch(r"-?[0-9]{1,18}", key) is not None
+        return len(key) <= KEY_LENGTH
 
     @property
     def source_key(self) -> str:
@@ -81,7 +123,7 @@ class Link:
     @property
     def identity(self) -> str:
         """The staging column of the parent's identity."""
-        return f"hw_i_{self.column}"
+        return f"hw_i_{self.column}_{self.nth}" if self.nth else f"hw_i_{self.column}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,8 +211,21 @@ class Plan:
 
     @cached_property
     def translated(self) -> dict[str, Link]:
-        """Links whose column is translated, by column."""
-        return {k.column: k for k in self.links if k.translated}
+        """Links whose column is translated, by column; of several the first."""
+        return {k.column: k for k in self.links if k.translated and k.nth == 0}
+
+    @cached_property
+    def chosen(self) -> Sequence[Link]:
+        """Links that are references of some rows only, or of keys in documents."""
+        return [link for link in self.links if link.is_chosen]
+
+    def undeclared(self, image: Mapping[str, Any]) -> str | None:
+        """The column of that row whose key is of a table that no reference tells of."""
+        told: dict[str, bool] = {}
+        for link in self.chosen:
+            if link.by is not None and image.get(link.column) is not None:
+                told[link.column] = told.get(link.column, False) or link.is_of(image)
+        return next((column for column, is_told in told.items() if not is_told), None)
 
     @cached_property
     def stage(self) -> sa.Table:
@@ -178,9 +233,13 @@ class Plan:
         table = _staging(f"headwater_stage_{self.number}")
         for taken in self.taken:
             table.append_column(sa.Column(taken.name, taken.column.type))
-        for link in self.translated.values():
-            table.append_column(sa.Column(link.source_key, name_type()))
-            if link.parent is not None:
+        for link in self.links:
+            if not link.translated:
+                continue
+            if link.nth == 0:
+                kept = name_type() if link.steps is None else text_type()
+                table.append_column(sa.Column(link.source_key, kept))
+            if link.parent is not None and link.steps is None:
                 kind = link.parent.c[link.parent_identity].type
                 table.append_column(sa.Column(link.identity, kind))
         return self._with_source_key(table)

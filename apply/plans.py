@@ -3,13 +3,16 @@
 Nothing is changed here. A problem is a `Finding`; a plan is made only for a table without refusals.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
 from apply import exceptions
 from apply.catalog import Catalog
+from apply.declared import Declared
+from apply.declared_fit import suspected, unusable
+from apply.documents import steps
 from apply.fit import family_of, staged_as, unfit
 from apply.placement import (
     conflict_problems,
@@ -22,7 +25,14 @@ from apply.placement import (
 )
 from apply.plan import Link, Plan, Reference, Taken
 from apply.referee_fit import referee_problems
-from apply.references import followed, suspected, translated_keys, untranslatable
+from apply.references import (
+    chosen_keys,
+    followed,
+    leads_to,
+    translated_columns,
+    translated_keys,
+    untranslatable,
+)
 from apply.server import Server
 from apply.target import Placement
 from apply.view import view_of
@@ -33,8 +43,12 @@ from schemas.table import Table
 MISSING = "is missing"
 
 
-def ranks(tables: Sequence[Table]) -> dict[str, int]:
-    """Parents before children; in a cycle, the order of first meeting."""
+def ranks(
+    tables: Sequence[Table], declared: Mapping[str, Collection[str]] | None = None
+) -> dict[str, int]:
+    """Parents before children; in a cycle, the order of first meeting. declared: more parents, by
+    table.
+    """
     by_name = {t.full_name: t for t in tables}
     order: dict[str, int] = {}
     open_now: set[str] = set()
@@ -43,7 +57,7 @@ def ranks(tables: Sequence[Table]) -> dict[str, int]:
         if table.full_name in order or table.full_name in open_now:
             return
         open_now.add(table.full_name)
-        for parent in table.parents:
+        for parent in (*table.parents, *sorted((declared or {}).get(table.full_name, ()))):
             if parent in by_name:
                 visit(by_name[parent])
         order[table.full_name] = len(order)
@@ -58,11 +72,10 @@ def problems(
 ) -> list[Finding]:
     """Why an existing target table, and the description itself, cannot be planned."""
     name = table.full_name
-    found = untranslatable(table, known, placement)
+    others = translated_columns(table, known, placement)
+    found = [*untranslatable(table, known, placement), *unusable(table, known, placement)]
     found += suspected(table, known, placement)
-    found += exceptions.problems(
-        table, known, placement, list(translated_keys(table, known, placement))
-    )
+    found += exceptions.problems(table, known, placement, others)
     place = catalog.place(name)
     target = catalog.table(place)
     at, own = ".".join(place), own_key(table, placement)
@@ -70,7 +83,8 @@ def problems(
     found += referee_problems(table, known, placement, server, target, at)
     if target is None:
         return found
-    translated, keyed = translated_keys(table, known, placement), indexed(table)
+    documents = _documents(table, known, placement)
+    translated, keyed = {*others} - documents, indexed(table)
     for column in wanted(table, placement):
         where = f"{at}.{exceptions.name_here(name, column.name, placement)}"
         if column.name == own:
@@ -109,6 +123,12 @@ def problems(
         and column.key != own
     ]
     return found
+
+
+def _documents(table: Table, known: Mapping[str, Table], placement: Placement) -> set[str]:
+    """The columns in whose documents keys are translated."""
+    chosen = chosen_keys(table, known, placement)
+    return {name for name, keys in chosen.items() if keys[0].path is not None}
 
 
 def unreferable(
@@ -205,7 +225,10 @@ def plan_all(
         if table.full_name in plans:
             # A number of its own: the staging tables of two descriptions differ.
             before[table.fingerprint] = replace(plans[table.full_name], number=number, sets=[])
-    refused = {n: untranslatable(t, known, placement) for n, t in known.items()}
+    refused = {
+        n: [*untranslatable(t, known, placement), *unusable(t, known, placement)]
+        for n, t in known.items()
+    }
     for plan in (*newest.values(), *before.values()):
         plan.source_name = source
     return Plans(newest=newest, older=before, refused=refused)
@@ -214,10 +237,9 @@ def plan_all(
 def _plan_known(
     catalog: Catalog, server: Server, placement: Placement, known: Mapping[str, Table]
 ) -> dict[str, Plan]:
-    order = ranks(list(known.values()))
-    tracked = {
-        key.parent for t in known.values() for key in translated_keys(t, known, placement).values()
-    }
+    parents = {name: leads_to(t, known, placement) for name, t in known.items()}
+    order = ranks(list(known.values()), parents)
+    tracked = set[str]().union(*parents.values())
     plans = {}
     for number, (name, table) in enumerate(sorted(known.items())):
         target = catalog.table(catalog.place(name))
@@ -305,16 +327,18 @@ def _links(
 ) -> list[Link]:
     translated = translated_keys(table, known, placement)
     constrained = catalog.constrained(catalog.place(table.full_name))
-    links = []
+    links: list[Link] = []
     for key in followed(table, known, placement):
         parent = known.get(key.parent)
         mine = catalog.table(catalog.place(key.parent)) if parent is not None else None
         if key.column not in names or parent is None or mine is None:
             continue
-        is_translated = key == translated.get(key.column)
+        told = key if isinstance(key, Declared) and not key.is_plain else None
+        is_translated = told is not None or key == translated.get(key.column)
+        in_documents = told is not None and told.path is not None
         follows = order[key.parent] >= order[table.full_name]
-        nullable = bool(target.c[key.column].nullable)
-        is_bound = key.column in translated or key.column in constrained
+        nullable = bool(target.c[key.column].nullable) and not in_documents
+        is_bound = is_translated or key.column in translated or key.column in constrained
         late = follows and nullable and is_bound
         # Those of a referee are pairs, not identities.
         is_looked_up = late or mine is target or parent.identity == (key.parent_column,)
@@ -331,7 +355,15 @@ def _links(
                 nullable=nullable,
                 waits=nullable and waits_for_parent(table, key.column, placement),
                 on_delete=key.on_delete.upper(),
-                named=None if is_looked_up else staged_as(server, parent, mine),
+                named=None if is_looked_up or told else staged_as(server, parent, mine),
+                key_kind=parent.by_name[key.parent_column].kind,
+                by=told.by if told else None,
+                value=told.value if told else None,
+                steps=steps(told.path) if told and told.path else None,
+                nth=sum(link.column == key.column for link in links) if told else 0,
+                is_kept=told is not None and told.is_kept,
             )
         )
-    return links
+    # One column's are set together: all of them late, or none.
+    waiting = {link.column for link in links if link.late and link.is_chosen}
+    return [replace(k, late=k.late or (k.is_chosen and k.column in waiting)) for k in links]

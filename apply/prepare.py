@@ -5,6 +5,7 @@ The invariant: nothing is written while anything is refused, and preparing twice
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -27,11 +28,12 @@ from apply.own import (
 )
 from apply.placement import indexed, own_key, wanted
 from apply.plans import MISSING, problems, ranks, unreferable
-from apply.references import translated_keys
+from apply.references import chosen_keys, translated_keys
 from apply.server import Cause, Server
 from apply.target import Placement
 from schemas.errors import SchemaConflict
 from schemas.finding import Finding
+from schemas.kinds import Kind
 from schemas.table import Column, ForeignKey, Table
 
 
@@ -318,9 +320,12 @@ class Preparation:
         return not (self._server.is_mysql and roomy) or tuple(names) == table.identity
 
     def _type(self, table: Table, column: Column, *, key: bool) -> str:
-        """The column's type; a translated reference has its parent's local type."""
+        """The column's type; a translated reference has its parent's, one of several any number."""
         foreign = translated_keys(table, self._known, self._placement).get(column.name)
         if foreign is None:
+            chosen = chosen_keys(table, self._known, self._placement).get(column.name)
+            if chosen is not None and chosen[0].by and column.kind.name == "int":
+                column = replace(column, kind=Kind(name="int", bits=64), native="")
             return self._server.column_type(column, table.family, key=key)
         parent = self._catalog.table(self._catalog.place(foreign.parent))
         if parent is not None and foreign.parent_column in parent.c:

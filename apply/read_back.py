@@ -15,6 +15,7 @@ from apply.fit import family_of
 from apply.own import REFEREE
 from apply.plan import Link, Plan
 from apply.server import Server
+from apply.source_keys import SourceKeys
 from schemas.checksum import DANGLING
 from schemas.codec import Wire, image
 from schemas.kinds import Kind
@@ -59,7 +60,8 @@ class Selected:
     parent of a translated reference, and headwater_referee, are joined under names of their own),
     and whose rows. found_by: the columns that are the identity's values; parents: by reference,
     the column of the parent's identity. back: by place among the columns, what makes of the printed
-    text what the source would have printed.
+    text what the source would have printed. declared: the links of columns that are read with local
+    keys, for which the source's are given (apply/source_keys.py).
     """
 
     names: Sequence[str]
@@ -70,6 +72,8 @@ class Selected:
     back: Mapping[int, Callable[[str], str]]
     source: Any
     ours: sa.ColumnElement[bool]
+    declared: Sequence[Link]
+    plan: Plan
 
     def where(self, *conditions: sa.ColumnElement[bool]) -> sa.Select[Any]:
         """The rows that came from the source and meet the conditions."""
@@ -97,7 +101,7 @@ def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
         taken = plan.by_name[name]
         names.append(name)
         link = plan.translated.get(name)
-        if link is None:
+        if link is None or link.is_chosen:
             column = found_by.get(name, taken.column)
             family = family_of(column.type)
             if (turned := uuids.back(taken.kind, family)) is not None:
@@ -116,7 +120,9 @@ def selected(server: Server, plan: Plan, wanted: Iterable[str]) -> Selected:
         if turned is not None:
             back[len(columns)] = turned
         columns.append((_of_parent(link, identity), "text", identity))
-    return Selected(names, columns, found_by, parents, links, back, source, ours(server, plan))
+    declared = [link for link in plan.chosen if link.column in names]
+    whose = ours(server, plan)
+    return Selected(names, columns, found_by, parents, links, back, source, whose, declared, plan)
 
 
 def _parent(plan: Plan, link: Link, alias: str) -> tuple[Any, Any, list[sa.ColumnElement[bool]]]:
@@ -156,8 +162,9 @@ def read_rows(
     connection: sa.Connection | None = None,
 ) -> Iterator[list[list[Wire]]]:
     """The same of a statement over what is chosen; connection: as in Server.read."""
+    keys = SourceKeys(server, chosen.plan, chosen.declared, chosen.names, connection)
     for block in server.read(chosen.columns, statement, limit, connection=connection):
-        yield list(map(list, zip(*_columns(block, chosen), strict=True)))
+        yield keys.given(list(map(list, zip(*_columns(block, chosen), strict=True))))
 
 
 def total(
@@ -167,6 +174,8 @@ def total(
     SQL of this server writes the form that is compared.
     """
     fields = {}
+    if chosen.declared:
+        return None
     for name, kind in compared.kinds.items():
         taken, parent = plan.by_name[name], compared.parents.get(name)
         if parent is None:

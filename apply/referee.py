@@ -121,10 +121,14 @@ def resolve(plan: Plan, link: Link, batch: int, *, as_of_end: bool) -> list[sa.U
             parent.c[link.parent_key] == r.local_key,
         )
     )
+    return [found.where(*then) for then in moments(s.c[ORDINAL], batch, as_of_end=as_of_end)]
+
+
+def moments(ordinal: Any, batch: int, *, as_of_end: bool) -> list[list[Condition]]:
+    """Conditions, of which one holds of a pair that was live at a moment in `batch`, or is now."""
+    r = REFEREE.c
     if as_of_end:
-        return [found.where(r.live == 1)]
-    ended_later = (r.until_batch > batch) | (
-        (r.until_batch == batch) & (r.until_ordinal > s.c[ORDINAL])
-    )
+        return [[r.live == 1]]
+    ended_later = (r.until_batch > batch) | ((r.until_batch == batch) & (r.until_ordinal > ordinal))
     begun = r.since_batch <= batch
-    return [found.where(r.live.is_(None), begun, ended_later), found.where(r.live == 1, begun)]
+    return [[r.live.is_(None), begun, ended_later], [r.live == 1, begun]]

@@ -1,14 +1,15 @@
-"""Which foreign keys are translated, and which cannot be followed: from descriptions alone.
+"""Which references are translated, and which foreign keys cannot be followed: from descriptions
+alone.
 
 A value means what it means at the source only where it is copied. A primary key of the target's own
 and a translated reference are other numbers there, so a reference to one of them must be translated
 to it or is refused: copied, it would point at somebody else's row.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from apply.declared import Declared, declared
 from apply.placement import own_key, wanted
 from apply.target import Placement
 from schemas.finding import Finding
@@ -34,21 +35,53 @@ def translated_keys(table: Table, known: Known, placement: Placement) -> dict[st
     return found
 
 
+def chosen_keys(table: Table, known: Known, placement: Placement) -> dict[str, list[Declared]]:
+    """By column that says for each row which table's keys it holds, or holds keys in documents: the
+    tables whose local keys it takes, and with them those whose keys are the same here. Not columns
+    that take no local key: their values are copied.
+    """
+    found: dict[str, list[Declared]] = {}
+    for key in declared(table, placement):
+        if not key.is_plain:
+            root = _root(key.parent, key.parent_column, known, placement)
+            kept = replace(key, is_kept=True)
+            mine = replace(key, parent=root[0], parent_column=root[1]) if root else kept
+            found.setdefault(key.column, []).append(mine)
+    return {
+        column: [key for key in keys if key.by or not key.is_kept]
+        for column, keys in found.items()
+        if not all(key.is_kept for key in keys)
+    }
+
+
+def translated_columns(table: Table, known: Known, placement: Placement) -> list[str]:
+    """The columns whose values are other ones in the target, its own key aside."""
+    return [
+        *translated_keys(table, known, placement),
+        *chosen_keys(table, known, placement),
+    ]
+
+
+def leads_to(table: Table, known: Known, placement: Placement) -> set[str]:
+    """The tables whose local keys a table takes."""
+    chosen = chosen_keys(table, known, placement).values()
+    every = [*translated_keys(table, known, placement).values(), *(k for ks in chosen for k in ks)]
+    return {key.parent for key in every if not (isinstance(key, Declared) and key.is_kept)}
+
+
 def followed(table: Table, known: Known, placement: Placement) -> list[ForeignKey]:
     """The references whose parents must be there before a row: those that are translated first."""
     translated = list(translated_keys(table, known, placement).values())
     places = {(key.column, key.parent, key.parent_column) for key in translated}
-    straight = (*table.foreign_keys, *_declared(table, placement))
+    straight = (*table.foreign_keys, *_plain(table, placement))
     others = (k for k in straight if (k.column, k.parent, k.parent_column) not in places)
-    return [*translated, *others]
+    chosen = chosen_keys(table, known, placement).values()
+    return [*translated, *(key for keys in chosen for key in keys), *others]
 
 
-def _declared(table: Table, placement: Placement) -> Iterator[ForeignKey]:
-    """The references that configuration tells of."""
-    for where, to in placement.references.items():
-        (name, _, column), (parent, _, parent_column) = where.rpartition("."), to.rpartition(".")
-        if name == table.full_name:
-            yield ForeignKey(column=column, parent=parent, parent_column=parent_column)
+def _plain(table: Table, placement: Placement) -> Iterator[ForeignKey]:
+    """The references that are declared like foreign keys."""
+    return (key for key in declared(table, placement) if key.is_plain)
 
 
 def _by_column(table: Table, placement: Placement) -> Iterator[ForeignKey]:
@@ -57,7 +90,7 @@ def _by_column(table: Table, placement: Placement) -> Iterator[ForeignKey]:
         for column, parent_column in zip(whole.columns, whole.parent_columns, strict=True):
             yield ForeignKey(column=column, parent=whole.parent, parent_column=parent_column)
     yield from table.foreign_keys
-    yield from _declared(table, placement)
+    yield from _plain(table, placement)
 
 
 def _root(
@@ -113,7 +146,7 @@ def untranslatable(table: Table, known: Known, placement: Placement) -> list[Fin
 
 def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
     names = {c.name for c in wanted(table, placement)}
-    straight = (*table.foreign_keys, *_declared(table, placement))
+    straight = (*table.foreign_keys, *_plain(table, placement))
     singles = [((f.column,), f.parent, (f.parent_column,)) for f in straight]
     composites = [(f.columns, f.parent, f.parent_columns) for f in table.composite_keys]
     for columns, parent_name, parent_columns in singles + composites:
@@ -133,7 +166,7 @@ def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Fi
             if parent is None:
                 continue
             to = f"{parent_name}.{parent_column}"
-            theirs = _meaning(parent, parent_column, known, placement)
+            theirs = meaning(parent, parent_column, known, placement)
             if theirs is None:
                 yield Finding(
                     where=where,
@@ -141,14 +174,14 @@ def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Fi
                     "unknown",
                     fix=f"let {to} be copied (exclude_columns), or {exclude}",
                 )
-            elif _meaning(table, column, known, placement) != theirs:
+            elif meaning(table, column, known, placement) != theirs:
                 yield Finding(
                     where=where,
                     problem=f"references {to}, which has other values in the target than in the "
                     "source",
                     fix=f'set primary_keys = "copy", or {exclude}',
                 )
-            elif theirs and not _is_same_kind(table.by_name[column], parent.by_name[parent_column]):
+            elif theirs and not is_same_kind(table.by_name[column], parent.by_name[parent_column]):
                 yield Finding(
                     where=where,
                     problem=f"references {to}, which is of another type: its keys are written in "
@@ -158,46 +191,7 @@ def _unfollowed(table: Table, known: Known, placement: Placement) -> Iterator[Fi
                 )
 
 
-def suspected(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
-    """Columns that are named like a reference to a table with keys of the target's own, and that
-    no foreign key and no configuration says anything of; and declarations of what is not there.
-    """
-    told = {key.column for key in _by_column(table, placement)} | {*table.identity}
-    for column in wanted(table, placement):
-        found = _REFERENCE.fullmatch(column.name)
-        if found is None or column.name in told or column.name == own_key(table, placement):
-            continue
-        for parent in known.values():
-            own = own_key(parent, placement)
-            if own is None or not _is_named(parent.name.lower(), found[1].lower()):
-                continue
-            if _is_same_kind(column, parent.by_name[own]):
-                where, to = f"{table.full_name}.{column.name}", f"{parent.full_name}.{own}"
-                yield Finding(
-                    where=where,
-                    problem=f"looks like a reference to {to} and has no foreign key: its values "
-                    "are copied, and are other rows' keys in the target",
-                    fix=f'if it is one: references = {{ "{where}" = "{to}" }} for this target',
-                    refused=False,
-                )
-    for key in _declared(table, placement):
-        if key.column not in table.by_name:
-            yield Finding(
-                where=f"{table.full_name}.{key.column}",
-                problem="is declared in references, and the source's table has no such column",
-                fix="mend the name there",
-            )
-
-
-_REFERENCE = re.compile(r"(.+?)(?:_id|_ID|Id)")
-
-
-def _is_named(table: str, stem: str) -> bool:
-    """Whether the table is named for that thing, or many of it."""
-    return table in (stem, f"{stem}s", f"{stem}es", f"{stem.removesuffix('y')}ies")
-
-
-def _meaning(
+def meaning(
     table: Table, column: str, known: Known, placement: Placement
 ) -> tuple[str, str] | tuple[()] | None:
     """Whose local key the column holds in the target; () where it holds the source's values; None
@@ -213,7 +207,7 @@ def _meaning(
     return (key.parent, key.parent_column) if key is not None else ()
 
 
-def _is_same_kind(one: Column, other: Column) -> bool:
+def is_same_kind(one: Column, other: Column) -> bool:
     """Whether equal values of both are written alike, as keys are compared by their text."""
     a, b = one.kind, other.kind
     is_alike = a.name == b.name or {a.name, b.name} <= {"text", "enum"}

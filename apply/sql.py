@@ -147,15 +147,6 @@ class Statements:
             i.c.source_key == self._plan.stage.c[link.source_key],
         )
 
-    def _then(self, i: Any, this: sa.ColumnElement[int]) -> Condition:
-        """Whether a key meant the identity at the staged row's moment in batch `this`."""
-        ordinal = self._plan.stage.c[ORDINAL]
-        opened = (i.c.from_batch < this) | (
-            (i.c.from_batch == this) & (i.c.from_ordinal <= ordinal)
-        )
-        closed = (i.c.to_batch < this) | ((i.c.to_batch == this) & (i.c.to_ordinal <= ordinal))
-        return sa.and_(opened, i.c.to_batch.is_(None) | ~closed)
-
     def missing(self) -> sa.Select[Any]:
         """Ordinals of staged partial rows that the target lacks."""
         plan, s = self._plan, self._plan.stage
@@ -254,10 +245,15 @@ class Statements:
         s, i, parent = self._plan.stage, IDENTITY, link.parent
         if parent is None:
             return []
+        mine = is_of(self._server, link, s)
+        if link.is_kept:
+            own = self._server.from_text(s.c[link.source_key], s.c[link.column], link.key_kind)
+            kept = sa.update(s).values({s.c[link.column]: own})
+            return [kept.where(s.c[link.column].is_(None), *mine)]
         if link.is_refereed:
-            return referee.resolve(self._plan, link, batch, as_of_end=as_of_end)
-        this = sa.literal(batch, sa.BigInteger)
-        then = i.c.to_batch.is_(None) if as_of_end else self._then(i, this)
+            found = referee.resolve(self._plan, link, batch, as_of_end=as_of_end)
+            return [statement.where(*mine) for statement in found]
+        then = meant(i, s.c[ORDINAL], batch, as_of_end=as_of_end)
         identity = self._server.from_text(
             i.c.identity, parent.c[link.parent_identity], link.identity_kind
         )
@@ -268,12 +264,14 @@ class Statements:
                 self._is_key(i, link),
                 s.c[link.column].is_(None),
                 then,
+                *mine,
             ),
             sa.update(s)
             .values({s.c[link.column]: parent.c[link.parent_key]})
             .where(
                 self._server.exactly(parent.c[link.parent_identity], s.c[link.identity]),
                 s.c[link.column].is_(None),
+                *mine,
             ),
         ]
 
@@ -343,6 +341,27 @@ class Statements:
             if make is not None:
                 return column, make
         return None
+
+
+def meant(i: Any, ordinal: Any, batch: int, *, as_of_end: bool) -> Condition:
+    """Whether a key of headwater_identity meant its identity at a moment in that batch, or means it
+    now.
+    """
+    if as_of_end:
+        now: Condition = i.c.to_batch.is_(None)
+        return now
+    this = sa.literal(batch, sa.BigInteger)
+    opened = (i.c.from_batch < this) | ((i.c.from_batch == this) & (i.c.from_ordinal <= ordinal))
+    closed = (i.c.to_batch < this) | ((i.c.to_batch == this) & (i.c.to_ordinal <= ordinal))
+    return sa.and_(opened, i.c.to_batch.is_(None) | ~closed)
+
+
+def is_of(server: Server, link: Link, rows: Any) -> list[Condition]:
+    """Conditions: the reference is one of these rows', which have the target's columns."""
+    if link.by is None:
+        return []
+    told = sa.cast(rows.c[link.by], sa.String)
+    return [server.exactly(told, sa.literal(link.value, sa.String))]
 
 
 def differs(server: Server, mine: sa.Column[Any], staged: sa.Column[Any]) -> Any:

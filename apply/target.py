@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Protocol
 
 from apply.checked import Checked
+from apply.declared import Declaration
 from apply.exceptions import TableExceptions
 from apply.parked import Parked
 from apply.parking import Retried
@@ -35,8 +36,8 @@ class Placement:
     what is done with rows that were changed here too, by pattern over source `schema.table`; the
     first that matches. exceptions: by source full name, how that table differs here.
     missing_parents: what becomes of a row whose parent is not there, by pattern over source
-    `schema.table.column`. references: source `schema.table.column` -> the
-    `schema.table.column` that it refers to, where the source has no foreign key that says so.
+    `schema.table.column`. references: source `schema.table.column` -> what it refers to, where the
+    source has no foreign key that says so (apply/declared.py).
     referees: patterns over source `schema.table` of tables whose rows are found through
     headwater_referee.
     """
@@ -50,7 +51,7 @@ class Placement:
     conflicts: Mapping[str, ConflictRules] = field(default_factory=dict)
     exceptions: Mapping[str, TableExceptions] = field(default_factory=dict)
     missing_parents: Mapping[str, MissingParent] = field(default_factory=dict)
-    references: Mapping[str, str] = field(default_factory=dict)
+    references: Mapping[str, Declaration] = field(default_factory=dict)
     referees: Sequence[str] = ()
 
 

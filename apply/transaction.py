@@ -113,7 +113,8 @@ class Transaction:
 
     def may_stay_open(self, link: Link) -> bool:
         """Whether the reference may be NULL because its parent is not to be here."""
-        return link.translated and link.nullable and self.may_lack(link.parent_name)
+        may_be_null = link.translated and link.nullable and not link.is_chosen
+        return may_be_null and self.may_lack(link.parent_name)
 
     def sql(self, plan: Plan) -> Statements:
         """The plan's statements."""

@@ -18,6 +18,7 @@ from apply.detach import leave_open
 from apply.direct import copy, direct
 from apply.fold import fold
 from apply.halving import ROWS, halve
+from apply.look_up import look_up
 from apply.naming import name_rows
 from apply.plan import HOLD, ORDINAL, Link
 from apply.refused import Reason, Refusal, Refused
@@ -118,6 +119,7 @@ class Upserts:
             if link.translated:
                 self._look_up(job, link, as_of_end=as_of_end)
                 self._leave_open(job, link)
+        for link in links:
             self._hold(job, link)
 
     def _leave_open(self, job: Job, link: Link) -> None:
@@ -126,13 +128,16 @@ class Upserts:
 
     def _hold(self, job: Job, link: Link) -> int:
         """Hold the rows whose reference has no parent yet; how many those are."""
+        if link.nth:
+            return 0  # the column's first one has held it
         held = self._in.run(job.sql.hold_unresolved(link))
         job.is_held = job.is_held or held > 0
         return held
 
     def _look_up(self, job: Job, link: Link, *, as_of_end: bool) -> None:
-        for statement in job.sql.resolve(link, job.batch, as_of_end=as_of_end):
-            self._in.run(statement)
+        for ordinal, why in look_up(self._in, job.plan, link, job.batch, as_of_end=as_of_end):
+            (at,) = job.at([ordinal])
+            self._collided[job.plan.name, job.rows.keys[at]] = "value", why
 
     def _held_count(self, job: Job) -> int:
         if not job.is_held:
@@ -301,13 +306,15 @@ class Upserts:
         """Set the references that had to wait for rows of this block."""
         if not job.folded.upserts:
             return
-        for link in job.plan.links:
-            if not link.late:
-                continue
+        late = [link for link in job.plan.links if link.late]
+        for link in late:
             if link.translated:
                 self._look_up(job, link, as_of_end=False)
                 self._look_up(job, link, as_of_end=True)
                 self._leave_open(job, link)
+        for link in late:
+            if link.nth:
+                continue  # the column's first one sets it
             for number, present in enumerate(job.plan.sets):
                 if link.column in present and (number == 0 or job.has_partial):
                     self._write_late(job, link, number)

@@ -6,8 +6,9 @@ batch's end. The invariant: after `finish`, the target holds what the source hel
 end, or an error was raised and nothing may commit.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import orjson
 
@@ -24,7 +25,7 @@ from apply.sweep import Sweeps
 from apply.transaction import Job, Transaction
 from apply.upsert import Held, Upserts
 from schemas.change import Batch, Rows, Truncate
-from schemas.codec import ABSENT, op_of
+from schemas.codec import op_of
 
 
 def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Sweeps) -> int:
@@ -240,18 +241,18 @@ class Writing:
                 image = orjson.loads(row.value)
                 after, identity = image["after"], str(orjson.loads(key)[plan.identity[0]])
                 for link in plan.links:
-                    value = after.get(link.column)
                     may_wait = link.nullable and not link.late and (link.translated or link.waits)
-                    if value is None or not may_wait or self._is_known(link, str(value)):
+                    value = self._lacking(link, after) if may_wait else None
+                    if value is None:
                         continue
                     if link.waits or link.parent_name in self._in.batch.pending:
-                        self._in.identities.wait(plan, link, identity, str(value))
+                        self._in.identities.wait(plan, link, identity, value)
                         self._waiting.add(plan.name)
                         after[link.column] = None
                         found = True
                 # As much of the envelope as is looked at: the row, and its op at the end.
-                value = {"after": after, "op": op_of(row.value)}
-                held[key] = row._replace(value=orjson.dumps(value))
+                image = {"after": after, "op": op_of(row.value)}
+                held[key] = row._replace(value=orjson.dumps(image))
         return found
 
     def _give_up(self, plan: Plan, key: bytes, row: Held) -> Refused | None:
@@ -259,11 +260,21 @@ class Writing:
         refused.
         """
         after, pending = orjson.loads(row.value)["after"], self._in.batch.pending
+        if (column := plan.undeclared(after)) is not None:
+            by = next(link.by for link in plan.chosen if link.column == column)
+            return Refused(
+                f"cannot tell which table {plan.name}.{column} refers to: its {by} is none of "
+                "those that references tells of",
+                self._in.at(row.ordinal, row.batch),
+                hint=f"add the value of {by} to references in the configuration, then: headwater "
+                "parked retry",
+                rows=[Refusal(plan.name, key, row.ordinal, "value")],
+            )
         for link in sorted(plan.links, key=lambda k: not k.translated):
-            value = after.get(link.column, ABSENT)
-            if value is None or value is ABSENT or self._is_known(link, str(value)):
+            value = self._lacking(link, after)
+            if value is None:
                 continue
-            waits = link.parent_name, str(value)
+            waits = link.parent_name, value
             refusal = Refusal(plan.name, key, row.ordinal, "parent", waits)
             at = self._in.at(row.ordinal, row.batch)
             is_out = link.parent_name not in pending and self._in.may_lack(link.parent_name)
@@ -290,11 +301,16 @@ class Writing:
                 # The row is there, the reference NULL, set when the parent's chunk has come. Where
                 # the row was adopted it leads to another parent until then.
                 identity = str(orjson.loads(key)[plan.identity[0]])
-                self._in.identities.wait(plan, link, identity, str(value))
+                self._in.identities.wait(plan, link, identity, value)
                 self._waiting.add(plan.name)
                 self._emptied.setdefault((plan.name, link.column), []).append(key)
-            elif op_of(row.value) == "r" or self._is_here(plan, key):
-                # Its own table's first copy has brought it already: nothing would bring it again.
+            elif (
+                op_of(row.value) == "r"
+                or row.batch != self._in.batch.batch
+                or self._is_here(plan, key)
+            ):
+                # Its own table's first copy has brought it already, or it was parked: nothing would
+                # bring it again.
                 return Refused(
                     f"found no parent in {link.parent_name} yet for {plan.name}.{link.column}, and "
                     "the column cannot wait",
@@ -316,6 +332,11 @@ class Writing:
     def _is_here(self, plan: Plan, key: bytes) -> bool:
         self._in.put_keys(plan, [key], [0])
         return bool(self._in.ordinals(self._in.sql(plan).here()))
+
+    def _lacking(self, link: Link, image: Mapping[str, Any]) -> str | None:
+        """A key that the row holds, whose row is not here."""
+        found = (key for key in link.keys_in(image) if not self._is_known(link, key))
+        return next(found, None)
 
     def _is_known(self, link: Link, value: str) -> bool:
         if link.waits and not link.translated:

@@ -26,6 +26,7 @@ from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
 from ops.config_identity import DerivedConfig, Identity, as_selected
 from ops.config_match import MatchConfig, Texts
+from ops.config_references import ReferenceConfig
 from ops.database_urls import TARGET_FAMILIES, Place, family_of, place_of
 from schemas.selection import Selection
 
@@ -277,10 +278,11 @@ class TargetConfig(_Model):
         default_factory=dict,
         description='source "schema.table" = how that table differs here (docs/children.md)',
     )
-    references: Mapping[str, str] = Field(
+    references: Mapping[str, ReferenceConfig] = Field(
         default_factory=dict,
         description='source "schema.table.column" = the "schema.table.column" that it refers to, '
-        "where the source has no foreign key that says so: it is translated like one",
+        "where the source has no foreign key that says so: it is translated like one. Or what it "
+        "refers to by another column's value, or at paths of its documents (docs/replicating.md)",
     )
     prompt_listen: str | None = Field(
         default=None,
@@ -314,7 +316,7 @@ class TargetConfig(_Model):
             conflicts={pattern: rules.rules for pattern, rules in self.conflicts.items()},
             missing_parents=self.missing_parents,
             exceptions={name: e.exceptions for name, e in self.exceptions.items()},
-            references=self.references,
+            references={name: r.declaration for name, r in self.references.items()},
             referees=tuple(self.identity),
         )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from apply.declared_fit import suspected, unusable
 from apply.placement import own_key
-from apply.references import suspected, translated_keys
+from apply.references import translated_keys
 from apply.target import Placement
 from schemas.table import Table
 from tests.conformance.targets import INT, column, foreign_key, table
@@ -54,11 +55,7 @@ def test_a_declared_reference_is_translated_and_not_suspected() -> None:
 
 
 def test_a_declaration_of_a_column_that_is_not_there_is_refused() -> None:
-    (found, *_) = (
-        f
-        for f in suspected(NOTES, KNOWN, Placement(references={"app.notes.usr": "app.users.id"}))
-        if f.refused
-    )
+    (found,) = unusable(NOTES, KNOWN, Placement(references={"app.notes.usr": "app.users.id"}))
     assert found.where == "app.notes.usr"
 
 
