@@ -367,3 +367,28 @@ def test_what_cannot_be_null_does_not_wait(place: Place) -> None:
     place.target().prepare([USERS, strict])
     with pytest.raises(SchemaConflict, match="null_then_fix"):
         target.prepare([USERS, strict])
+
+
+def test_a_copied_row_waits_for_both_of_its_parents(place: Place) -> None:
+    """Over a first copy: applied after the first parent has come, it is not left to its own table's
+    chunk, which brought it already.
+    """
+    both = table(
+        "both",
+        column("user_id", INT, nullable=False),
+        column("item_id", INT, nullable=False),
+        foreign_keys=(foreign_key("user_id", "users"), foreign_key("item_id", "items")),
+    )
+    stream, target = ready(place, USERS, ITEMS, both)
+    tables = [t.full_name for t in (USERS, ITEMS, both)]
+    copying = {name: {"what": "rows", "after": None, "done": False} for name in tables}
+    deliver(
+        target,
+        stream.batch(r(both, id=1, sync_id="b1", user_id=1, item_id=1), progress=copying),
+    )
+    deliver(target, stream.batch(user(1, "a", make=r), progress=copying))
+    assert [change.waits_table for change in target.parked()] == ["app.items"]
+    item_1 = r(ITEMS, id=1, sync_id="i1", name="n", price=1)
+    deliver(target, stream.batch(item_1, progress=copying))
+    assert target.parked() == []
+    assert [row["sync_id"] for row in held(target, both)] == ["b1"]
