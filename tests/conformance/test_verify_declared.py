@@ -1,6 +1,9 @@
 """`verify` on real servers where references are declared: compared through the translation."""
 
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,17 +12,22 @@ from tests.faults.replica import replica
 from tests.services.database import Database
 from tests.services.server import Server
 
+PAGE = Path(__file__).parents[2] / "docs" / "replicating.md"
+
 POSTGRES = """
 create table users (id serial primary key, sync_id uuid not null unique, name text);
 create table posts (id serial primary key, sync_id uuid not null unique, name text);
 create table comments (id serial primary key, sync_id uuid not null unique,
   owner_type varchar(40), owner_id int, facts jsonb);
+create table orders (id serial primary key, sync_id uuid not null unique, referred_by int);
 """
 MYSQL = """
 create table users (id int auto_increment primary key, sync_id char(36) not null unique, name text);
 create table posts (id int auto_increment primary key, sync_id char(36) not null unique, name text);
 create table comments (id int auto_increment primary key, sync_id char(36) not null unique,
   owner_type enum('User','Post'), owner_id int, facts json);
+create table orders (id int auto_increment primary key, sync_id char(36) not null unique,
+  referred_by int);
 """
 PAIRS = [
     ("mysql", "postgres"),
@@ -32,6 +40,14 @@ PAIRS = [
 
 def key(number: int) -> str:
     return f"00000000-0000-0000-0000-{number:012d}"
+
+
+def example(schema: str) -> Any:
+    """What docs/replicating.md declares, of tables of that schema."""
+    blocks = PAGE.read_text().split("```toml\n")
+    (block,) = (b.split("```")[0] for b in blocks if "owner_type" in b.split("```")[0])
+    parsed = tomllib.loads(block.replace('"shop.', f'"{schema}.'))
+    return parsed["targets"]["branch_1"]["references"]
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="-to-".join)
@@ -48,23 +64,15 @@ def test_references_of_several_tables_and_in_documents_are_compared(
     for n in range(1, 8):
         source.execute(f"insert into users values ({n * 10}, '{key(n)}', 'u{n}')")
         source.execute(f"insert into posts values ({n * 10}, '{key(n)}', 'p{n}')")
+        source.execute(f"insert into orders values ({n}, '{key(n)}', {n * 10})")
         kind = "'User'" if n % 2 else "'Post'"
-        facts = f"""'{{"n": 1.50, "user": {n * 10}, "posts": [{n * 10}, "10", null]}}'"""
+        posts = f'[{{"id": {n * 10}, "price": 1.50}}, {{"id": "10"}}, {{"id": null}}]'
         source.execute(
-            f"insert into comments values ({n}, '{key(n)}', {kind}, {n * 10}, {facts}),"
+            f"insert into comments values ({n}, '{key(n)}', {kind}, {n * 10}, "
+            f"""'{{"user": {n * 10}, "posts": {posts}}}'),"""
             f"({n + 100}, '{key(n + 100)}', {kind}, null, null)"
         )
-    app = schema_of(source)
-    references = {
-        f"{app}.comments.owner_id": {
-            "by": "owner_type",
-            "to": {"User": f"{app}.users.id", "Post": f"{app}.posts.id"},
-        },
-        f"{app}.comments.facts": {
-            "at": {"$.user": f"{app}.users.id", "$.posts[*]": f"{app}.posts.id"}
-        },
-    }
-    with replica(source.name, source, target, references=references) as flow:
+    with replica(source.name, source, target, references=example(schema_of(source))) as flow:
         flow.catch_up()
         assert flow.target.parked() == []
         (two,) = target.query(f"select owner_id from comments where sync_id = '{key(2)}'")
