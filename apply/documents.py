@@ -102,9 +102,9 @@ def _members(document: str, at: int) -> Iterator[tuple[str, int]]:
     at = _after(document, at + 1)
     while document[at] != "}":
         name, at = _decode(document, at)
-        start = _after(document, _after(document, at) + 1)
+        start = _past(document, at, ":")
         yield name, start
-        at = _next(document, start)
+        at = _next(document, start, "}")
 
 
 def _elements(document: str, at: int) -> Iterator[int]:
@@ -112,13 +112,21 @@ def _elements(document: str, at: int) -> Iterator[int]:
     at = _after(document, at + 1)
     while document[at] != "]":
         yield at
-        at = _next(document, at)
+        at = _next(document, at, "]")
 
 
-def _next(document: str, start: int) -> int:
-    """Where what follows the value that begins at `start` begins, or the end of what holds it."""
+def _next(document: str, start: int, end: str) -> int:
+    """Where what follows the value that begins at `start` begins, or `end` stands."""
     at = _after(document, _decode(document, start)[1])
-    return _after(document, at + 1) if document[at] == "," else at
+    return at if document[at] == end else _past(document, at, ",")
+
+
+def _past(document: str, at: int, sign: str) -> int:
+    """The place after a sign that must come next."""
+    at = _after(document, at)
+    if document[at] != sign:
+        raise ValueError
+    return _after(document, at + 1)
 
 
 def _after(document: str, at: int) -> int:

@@ -14,6 +14,7 @@ from schemas.errors import Misconfigured
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 SOURCE = '[sources.shop]\nurl = "mysql://reader:${PASSWORD}@db/"\n'
+REFERENCES = "[targets.t]\nurl = 'mysql://h'\nsource = 'shop'\n[targets.t.references]\n"
 ENVIRON = {"PASSWORD": "s3cret"}
 
 
@@ -57,6 +58,12 @@ def test_an_unknown_key_names_the_nearest_valid_one(
         (SOURCE + "chunk_rows = 'many'", ["a whole number", "sources.shop.chunk_rows", "text"]),
         (SOURCE + "chunk_rows = 0", ["above 0", "sources.shop.chunk_rows"]),
         (SOURCE + "include = 'shop.*'", ["a list", "sources.shop.include"]),
+        (REFERENCES + "'a.b.c' = 'a.b'", ["targets.t.references.a.b.c", "is not like"]),
+        (REFERENCES + "'a.b.c' = { by = 'kind', to = 'a.b.id' }", ["references", "go together"]),
+        (REFERENCES + "'a.b.c' = { to = { A = 'a.b.id' } }", ["references", "go together"]),
+        (REFERENCES + "'a.b.c' = {}", ["references", "either `to` or `at`"]),
+        (REFERENCES + "'a.b.c' = { at = { x = 'a.b.id' } }", ["references", "no path like"]),
+        (REFERENCES + "'a.b.c' = { at = { '$.x' = 5 } }", ["references", "text", "whole number"]),
         (SOURCE + "first_copy = 'row'", ["sources.shop.first_copy", "one of its choices"]),
         ("[targets.t]\nurl = 'mysql://h'", ["no targets.t.source"]),
         ("[sources.a]\nurl = 'oracle://h'", ["sources.a", "url must begin with"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from apply.declared import ByType
 from apply.declared_fit import suspected, unusable
 from apply.placement import own_key
 from apply.references import translated_keys
@@ -38,6 +39,34 @@ def test_a_column_named_for_a_table_with_keys_of_its_own_is_suspected() -> None:
     assert not any(f.refused for f in suspected(NOTES, KNOWN, Placement()))
     assert suspects(NOTES, Placement(primary_keys="copy")) == {}
     assert set(suspects(NOTES, Placement(exclude_columns=["*.cityId"]))) == {"app.notes.user_id"}
+
+
+def test_columns_that_are_named_like_references_in_other_ways_are_suspected() -> None:
+    """The last words of a name, a tree's parent, and an owner with a type beside it."""
+    things = table(
+        "things",
+        column("billing_user_id", INT),
+        column("homeCityId", INT),
+        column("parent_id", INT),
+        column("owner_id", INT),
+        column("owner_type"),
+        column("user_id", INT),
+        column("user_type", INT),
+        column("tax_id", INT),
+        column("parent_type_id"),
+        column("abuser_id", INT),
+    )
+    known = KNOWN | {things.full_name: things}
+    found = {f.where.rpartition(".")[2]: f for f in suspected(things, known, Placement())}
+    assert set(found) == {"billing_user_id", "homeCityId", "parent_id", "owner_id", "user_id"}
+    assert '"app.things.parent_id" = "app.things.id"' in found["parent_id"].fix
+    assert 'by = "owner_type", to = {' in found["owner_id"].fix
+    assert 'by = "user_type", to = {' in found["user_id"].fix
+    assert not any(f.refused for f in found.values())
+    declared = {"app.things.owner_id": ByType(by="owner_type", to={"U": "app.users.id"})}
+    assert "app.things.owner_id" not in {
+        f.where for f in suspected(things, known, Placement(references=declared))
+    }
 
 
 def test_a_declared_reference_is_translated_and_not_suspected() -> None:
