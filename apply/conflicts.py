@@ -66,7 +66,10 @@ class Conflicts:
         if not found:
             return rows, folded
         kinds = {taken.name: taken.kind for taken in plan.taken}
-        decisions = {at: _decided(conflict, rules, kinds) for at, conflict in found.items()}
+        decisions = {
+            at: _together(plan, conflict, _decided(conflict, rules, kinds))
+            for at, conflict in found.items()
+        }
         self._park(plan, rows, decisions)
         self._record(plan, rows, found, decisions)
         if rules.by is not None:
@@ -293,6 +296,18 @@ def _decided(conflict: Conflict, rules: ConflictRules, kinds: Mapping[str, Any])
     except (ValueError, ArithmeticError) as error:
         rule = f"{rules.policy} cannot compare the values: {type(error).__name__}"
         return Decision(None, rule, parks=True)
+
+
+def _together(plan: Plan, conflict: Conflict, decision: Decision) -> Decision:
+    """With both of a key and the column that says whose it is, where one of them is written."""
+    if decision.write is None or conflict.after is None:
+        return decision
+    write = dict(decision.write)
+    for link in plan.chosen:
+        pair = {link.column, link.by} if link.by is not None else set()
+        if pair & write.keys():
+            write |= {n: conflict.after[n] for n in pair - write.keys() if n in conflict.after}
+    return decision._replace(write=write)
 
 
 def _compared(plan: Plan) -> list[str]:

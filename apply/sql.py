@@ -360,6 +360,8 @@ def is_of(server: Server, link: Link, rows: Any) -> list[Condition]:
     """Conditions: the reference is one of these rows', which have the target's columns."""
     if link.by is None:
         return []
+    if link.by not in rows.c:
+        return [sa.false()]  # an older description of the table, or a column of the target's own
     told = sa.cast(rows.c[link.by], sa.String)
     return [server.exactly(told, sa.literal(link.value, sa.String))]
 

@@ -399,3 +399,21 @@ def test_what_cannot_be_followed_is_refused(
     with pytest.raises(SchemaConflict, match=match):
         target.prepare([USERS, POSTS, COMMENTS])
     target.close()
+
+
+@sampled("postgres")
+def test_a_key_and_the_column_that_says_whose_it_is_are_written_together(place: Place) -> None:
+    """T33: where columns are merged, and the source changed one of the two."""
+    stream, target = ready(place, conflicts={"app.comments": ConflictRules(policy="merge_columns")})
+    parents = [named(USERS, n, f"u{n}") for n in (1, 2)] + [named(POSTS, 1, "p1")]
+    deliver(target, stream.batch(*parents, comment(1, "user", 1)))
+    place.execute("update comments set note = 'of here'")
+    before = comment(1, "user", 1).after or {}
+    deliver(target, stream.batch(u(COMMENTS, before, **before | {"owner_id": 2})))
+    assert owners(place) == {"c1": "u2"}
+    place.execute("update comments set owner_type = null, owner_id = null")
+    before |= {"owner_id": 2}
+    deliver(target, stream.batch(u(COMMENTS, before, **before | {"owner_id": 1})))
+    assert owners(place) == {"c1": "u1"}
+    assert place.query("select note from comments") == [("of here",)]
+    assert target.parked() == []
