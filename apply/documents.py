@@ -30,7 +30,8 @@ class Found(NamedTuple):
 
 
 _STEP = re.compile(r'\.([A-Za-z_][A-Za-z0-9_-]*)|\.("(?:[^"\\]|\\.)*")|(\[\*\])')
-_BLANK = re.compile(r"[ \t\n\r]*")
+_BLANKS = " \t\n\r"
+_BLANK = re.compile(f"[{_BLANKS}]*")
 _decode = JSONDecoder().raw_decode
 
 
@@ -131,6 +132,8 @@ def _past(document: str, at: int, sign: str) -> int:
 
 def _after(document: str, at: int) -> int:
     """The next place that is not blank."""
+    if document[at] not in _BLANKS:
+        return at
     blank = _BLANK.match(document, at)
     return blank.end() if blank else at
 

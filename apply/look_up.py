@@ -20,7 +20,7 @@ from apply.sql import meant
 from apply.transaction import Transaction
 from apply.uuids import wire_text
 
-BLOCK = 1_000
+BLOCK = 5_000
 """So many documents are looked at together."""
 
 _Places = list[tuple[int, Found]]
