@@ -105,6 +105,18 @@ def _why_not_to(parent: Table, placement: Placement) -> Why | None:
     return None
 
 
+def idle(known: Known, placement: Placement) -> Iterator[Finding]:
+    """A warning for what is declared of each table that is not captured: often a misspelt name."""
+    for where in placement.references:
+        if where.rpartition(".")[0] not in known:
+            yield Finding(
+                where=f'references "{where}"',
+                problem="is of no table that is captured",
+                fix='write it as "schema.table.column" of the source (MySQL: "database.table.…")',
+                refused=False,
+            )
+
+
 def suspected(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
     """Columns that are named like a reference to a table with keys of the target's own, and that
     no foreign key and no configuration says anything of.

@@ -4,8 +4,8 @@ writes.
 Tables come parents first. Its place in the log is that batch's, so that an apply goes on after it.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import count
 
@@ -18,13 +18,15 @@ from transport.batch import PLACE_BITS
 @dataclass(frozen=True, kw_only=True)
 class LatestBatch:
     """Implements schemas.change.Batch. end: the batch at whose end the rows are so; seen:
-    told how many rows were given so far.
+    told how many rows were given so far. parents: by table, those that it refers to beside its
+    foreign keys.
     """
 
     end: Batch
     newest: Newest
     row_count: int
     seen: Callable[[int], None] = lambda rows: None
+    parents: Mapping[str, Collection[str]] = field(default_factory=dict)
     truncates: Sequence[Truncate] = ()
     sweeps: Sequence[Sweep] = ()
     check: bool = False
@@ -78,7 +80,7 @@ class LatestBatch:
 
     def blocks(self, max_rows: int = 20_000) -> Iterator[Sequence[Rows]]:
         tables = {t.full_name: t for t in self.newest.descriptions}
-        order = ranks(list(tables.values()))
+        order = ranks(list(tables.values()), self.parents)
         numbers = count()
         given = 0
         for name in sorted(tables, key=order.__getitem__):

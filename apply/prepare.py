@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.schema import AddConstraint, CreateIndex, CreateTable
 
-from apply import exceptions
+from apply import declared_fit, exceptions
 from apply.catalog import Catalog
 from apply.fit import integer_of
 from apply.own import (
@@ -73,7 +73,8 @@ class Preparation:
 
     def findings(self) -> list[Finding]:
         """Everything that is refused, of all tables."""
-        found = list(exceptions.idle(self._known, self._placement)) if self._tables else []
+        idle = (exceptions.idle, declared_fit.idle) if self._tables else ()
+        found = [f for each in idle for f in each(self._known, self._placement)]
         for name, table in self._tables.items():
             place = self._catalog.place(name)
             if self._catalog.table(place) is None:

@@ -12,7 +12,8 @@ from time import monotonic
 from apply.latest import LatestBatch
 from apply.loop import apply
 from apply.newest import Newest
-from apply.target import Target
+from apply.references import leads_to
+from apply.target import Placement, Target
 from ops.compose import opened_log, opened_target, target_config
 from ops.config import Config
 from ops.rebuild_plan import Asked, Plan, plan
@@ -60,7 +61,8 @@ def rebuild(
                 last = planned.until if asked.at is not None else None
                 written += _replay(log, target, planned, last, heed, told)
             else:
-                written = _write_latest(log, target, planned, heed, told)
+                placement = target_config(config, name).placement
+                written = _write_latest(log, target, planned, placement, heed, told)
 
     supervise(attempt, signals, target=name)
     return planned, written
@@ -83,10 +85,14 @@ def _replay(
     return written
 
 
-def _write_latest(log: Log, target: Target, planned: Plan, heed: Heed, told: Told) -> int:
+def _write_latest(
+    log: Log, target: Target, planned: Plan, placement: Placement, heed: Heed, told: Told
+) -> int:
     stands_at = target.applied()
     expect = stands_at.offset if stands_at else None
-    batch = _newest(log, planned, heed, told)
+    known = {name: tables[-1] for name, tables in planned.tables.items()}
+    parents = {name: leads_to(table, known, placement) for name, table in known.items()}
+    batch = replace(_newest(log, planned, heed, told), parents=parents)
     _make_tables(target, planned)
     if planned.way == "on top":
         written = target.merge(batch, list(planned.tables), expect=expect)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apply.declared import ByType
-from apply.declared_fit import suspected, unusable
+from apply.declared_fit import idle, suspected, unusable
 from apply.placement import own_key
 from apply.references import translated_keys
 from apply.target import Placement
@@ -39,6 +39,13 @@ def test_a_column_named_for_a_table_with_keys_of_its_own_is_suspected() -> None:
     assert not any(f.refused for f in suspected(NOTES, KNOWN, Placement()))
     assert suspects(NOTES, Placement(primary_keys="copy")) == {}
     assert set(suspects(NOTES, Placement(exclude_columns=["*.cityId"]))) == {"app.notes.user_id"}
+
+
+def test_a_declaration_of_a_table_that_is_not_captured_is_warned_of() -> None:
+    told = {"app.nots.user_id": "app.users.id", "app.notes.user_id": "app.users.id"}
+    (found,) = idle(KNOWN, Placement(references=told))
+    assert found.where == 'references "app.nots.user_id"'
+    assert not found.refused
 
 
 def test_columns_that_are_named_like_references_in_other_ways_are_suspected() -> None:
