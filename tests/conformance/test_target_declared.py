@@ -417,3 +417,22 @@ def test_a_key_and_the_column_that_says_whose_it_is_are_written_together(place: 
     assert owners(place) == {"c1": "u1"}
     assert place.query("select note from comments") == [("of here",)]
     assert target.parked() == []
+
+
+@sampled("mysql")
+def test_the_type_may_be_a_number(place: Place) -> None:
+    comments = table("comments", column("owner_type", INT), column("owner_id", INT))
+    by_number = ByType(by="owner_type", to={"1": "app.users.id", "12": "app.posts.id"})
+    stream, target = ready(place, comments, by_number)
+    rows = [
+        c(comments, id=n, sync_id=f"c{n}", owner_type=kind, owner_id=1)
+        for n, kind in enumerate((1, 12, 2, -1))
+    ]
+    deliver(target, stream.batch(named(USERS, 1, "u1"), named(POSTS, 1, "p1"), *rows))
+    user, post = (place.query(f"select id from {name}")[0][0] for name in ("users", "posts"))
+    assert dict(place.query("select owner_type, owner_id from comments")) == {1: user, 12: post}
+    assert [change.row_key for change in target.parked()] == [
+        '{"sync_id":"c2"}',
+        '{"sync_id":"c3"}',
+    ]
+    assert [row["owner_id"] for row in held(target, comments)] == [1, 1]
