@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from apply.cascade import carried, kept_back, levels
 from apply.fold import fold
+from apply.look_up import look_up
 from apply.parked import Parked
 from apply.plan import ORDINAL, Link
 from apply.queue import as_rows, image_of
@@ -43,7 +44,7 @@ def _parents_here(transaction: Transaction, changes: Sequence[Parked]) -> Iterat
 
 def _referenced(transaction: Transaction, change: Parked, links: Sequence[Link]) -> set[str]:
     image = image_of(transaction.parking.queue(change.row)) or {}
-    return {str(image.get(link.column)) for link in links}
+    return {key for link in links for key in link.keys_in(image)}
 
 
 def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator[Parked]:
@@ -101,10 +102,9 @@ def _taken(transaction: Transaction, rows: Rows, batch: int) -> set[int]:
     transaction.put(job, plan.stage, job.folded.upserts, lines)
     transaction.referee.find(plan, plan.stage)
     named = {name for names in plan.uniques for name in names}
-    for link in (link for link in plan.translated.values() if link.column in named):
-        for as_of_end in (False, True):
-            for statement in job.sql.resolve(link, batch, as_of_end=as_of_end):
-                transaction.run(statement)
+    for as_of_end in (False, True):
+        for link in (k for k in plan.links if k.translated and k.column in named):
+            look_up(transaction, plan, link, batch, as_of_end=as_of_end)
     found: set[int] = set()
     for names in plan.uniques:
         same = [plan.target.c[n] == plan.stage.c[n] for n in names]

@@ -328,7 +328,7 @@ class Upserts:
             self._in.run(statement, **ALL)
             savepoint.commit()
         except sa.exc.DBAPIError as error:
-            if self._in.server.cause(error) is not Cause.FOREIGN:
+            if self._in.server.cause(error) not in ROWS:
                 raise
             savepoint.rollback()
             self._in.run(job.sql.hold_unresolved(link))

@@ -436,3 +436,28 @@ def test_the_type_may_be_a_number(place: Place) -> None:
         '{"sync_id":"c3"}',
     ]
     assert [row["owner_id"] for row in held(target, comments)] == [1, 1]
+
+
+@sampled("postgres")
+def test_a_pair_that_is_unique_is_written_once_it_is_free(place: Place) -> None:
+    """H93: swapped in one batch, and parked behind a row of the target's own."""
+    comments = replace(COMMENTS, uniques=(("owner_type", "owner_id"),))
+    stream, target = ready(place, comments)
+    parents = [named(USERS, 1, "u1"), named(POSTS, 1, "p1")]
+    unique: Any = {"of": comments}
+    two = [comment(1, "user", 1, **unique), comment(2, "post", 1, **unique)]
+    deliver(target, stream.batch(*parents, *two))
+    swapped = [comment(1, "post", 1, u, **unique), comment(2, "user", 1, u, **unique)]
+    deliver(target, stream.batch(*swapped))
+    assert owners(place) == {"c1": "p1", "c2": "u1"}
+    deliver(target, stream.batch(named(USERS, 2, "u2")))
+    user = place.query("select id from users where sync_id = 'u2'")[0][0]
+    place.execute(
+        f"insert into comments (sync_id, owner_type, owner_id) values ('here', 'User', {user})"
+    )
+    deliver(target, stream.batch(comment(3, "user", 2, **unique)))
+    assert [change.reason for change in target.parked()] == ["unique"]
+    place.execute("delete from comments where sync_id = 'here'")
+    deliver(target, stream.batch(comment(4, "user", None, **unique)))
+    assert owners(place) == {"c1": "p1", "c2": "u1", "c3": "u2", "c4": None}
+    assert target.parked() == []

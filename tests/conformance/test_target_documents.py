@@ -143,6 +143,8 @@ def test_a_document_without_one_of_its_parents_waits_for_all(place: Place) -> No
     deliver(target, stream.batch(named(USERS, 2, "u2")))
     (first,) = target.parked()
     assert (first.waits_table, first.waits_key) == ("app.posts", "1")
+    deliver(target, stream.batch(named(POSTS, 5, "p5")))
+    assert target.parked() == [first], "not tried for another one"
     deliver(target, stream.batch(named(POSTS, 1, "p1")))
     assert target.parked() == []
     posts, users = keys(place, "posts"), keys(place, "users")
