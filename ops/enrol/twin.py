@@ -11,6 +11,7 @@ import sqlalchemy as sa
 
 from apply.exceptions import name_here, of
 from apply.placement import own_key, wanted
+from apply.references import translated_columns
 from apply.target import Placement
 from ops.enrol.rules import Step
 from schemas.errors import Misconfigured, SchemaConflict
@@ -158,7 +159,8 @@ def twins(
             own = own_key(table, placement)
             twin.rules = [_rule(twin, key, own, numbers) for key in match.keys] if match else []
             twin.steps = match.steps if match else {}
-            left_out = {sync, own, *parents, *exceptions.own}
+            others = translated_columns(table, named, placement)
+            left_out = {sync, own, *parents, *exceptions.own, *others}
             twin.compared = [
                 c.name
                 for c in wanted(table, placement)

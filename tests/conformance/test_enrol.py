@@ -367,6 +367,21 @@ def test_columns_that_the_target_calls_otherwise_are_compared(postgres_flow: Pip
     assert (users.matched, users.differing_by) == (3, {"name": 2, "born": 1})
 
 
+def test_declared_references_are_no_differing_values(postgres_flow: Pipeline) -> None:
+    """Both sides' keys are others: of a column, and in documents."""
+    flow = postgres_flow
+    for database, key in ((flow.source, 1), (flow.targets["branch"], 101)):
+        database.execute("alter table orders add referred_by bigint, add facts jsonb")
+        database.execute(f"update orders set referred_by = {key}, facts = '{{\"user\": {key}}}'")
+    flow.target_settings["references"] = {
+        "public.orders.referred_by": "public.users.id",
+        "public.orders.facts": {"at": {"$.user": "public.users.id"}},
+    }
+    flow.configure()
+    orders = next(f for f in matched(flow).tables if f.table == "public.orders")
+    assert (orders.matched, orders.differing_by) == (2, {"total": 1})
+
+
 def test_the_page_and_the_document_say_the_same(postgres_flow: Pipeline) -> None:
     flow = postgres_flow
     flow.source.execute("create table notes (id bigserial primary key, text text)")
