@@ -18,6 +18,8 @@ from schemas.table import Column, Table
 
 SCANNED_ROWS = 50_000
 """Rows whose keys one read looks through for those that are asked for by a derived identity."""
+KEPT_KEYS = 200_000
+"""So many rows' keys are remembered for later, asked for or not."""
 
 Make = Callable[[bytes], str]
 """A wire fragment of what a server printed."""
@@ -228,12 +230,14 @@ class TableRanges:
         """What the source holds of these derived identities, by the values they are derived from:
         looked for among all rows, but for those that were found before.
         """
-        wanted = {value for (value,) in keys}
+        wanted: set[Wire] = {value for (value,) in keys}
         if not wanted <= self._keys.keys():
             for values in self._scanned():
                 made = identities(self._compared.table, values)
-                found = zip(made, zip(*values, strict=True), strict=True)
-                self._keys |= {one: key for one, key in found if one in wanted}
+                found: dict[Wire, Key] = dict(zip(made, zip(*values, strict=True), strict=True))
+                if len(self._keys) > KEPT_KEYS:
+                    found = {one: found[one] for one in wanted & found.keys()}
+                self._keys |= found
         return [self._keys[value] for value in wanted if value in self._keys]
 
     def _scanned(self) -> Iterator[list[list[Wire]]]:

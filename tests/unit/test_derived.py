@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
@@ -49,6 +50,9 @@ def one(of: Table, *values: Any) -> str | None:
 def test_the_name_that_is_hashed_is_what_the_page_says() -> None:
     assert uuid5(NAMESPACE_URL, "urn:headwater:derived") == NAMESPACE
     ann = str(uuid5(NAMESPACE, "5:users15:ann@example.org"))
+    page = Path("docs/identity.md").read_text()
+    assert f"`{ann}`" in page
+    assert f"`{NAMESPACE}`" in page
     assert one(table(TEXT), "ann@example.org") == ann
     assert one(replace(table(TEXT), schema="public", family="postgres"), "ann@example.org") == ann
     assert one(table(TEXT, INT), "ä", -7) == str(uuid5(NAMESPACE, "5:users2:ä2:-7"))
