@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from uuid import uuid5
 
 import orjson
 import pytest
 
 from capture.derived import deriving
-from capture.source import Source
+from capture.source import Chunk, Source
 from schemas.derived import NAMESPACE
 from schemas.errors import Misconfigured, Poison
 from schemas.selection import Derived, Selection
@@ -110,6 +111,34 @@ def test_an_update_of_an_identity_says_that_it_was_one(server: str, database: Da
         rows = [r for batch in tap.batches for piece in batch for r in piece.rows]
         values = [v for r in rows for v in r.values]
         assert [b'"moved":true' in v for v in values] == [True, False, False]
+
+
+def test_rows_that_are_asked_for_are_seen_no_later_than_their_keys_were_looked_for(
+    server: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T60: a row that comes between the look and the read is not taken for one that is gone."""
+    schema = "public" if server == "postgres" else database.name
+    selection = Selection(include=[f"{schema}.*"], identity={"*": Derived(KEY)})
+    inner = MAKERS[server](database, selection=selection)
+    source, read = deriving(inner), inner.chunk_of
+    source.prepare()
+
+    def late(*given: Any, **more: Any) -> Chunk:
+        database.execute("insert into prices values (1, 'de', 7, '2026-11-22', 10)")
+        return read(*given, **more)
+
+    monkeypatch.setattr(inner, "chunk_of", late)
+    with Tap(source) as tap:
+        (table,) = source.describe()
+        asked = [orjson.dumps({"sync_id": named("de", "7")})]
+        chunk = source.chunk_of(table, asked, epoch=1, run=1)
+        assert chunk.keys == []
+        (change,) = tap.drain()
+        assert change.op == "c"
+        marks = [m for b in tap.batches for piece in b if piece.commit for m in piece.commit.marks]
+        assert marks
+        assert not source.sees(chunk.seen, marks)
+        assert source.sees(read(table.at_source, [], epoch=1, run=1).seen, marks)
 
 
 def test_the_primary_key_identifies_too(server: str, database: Database) -> None:
