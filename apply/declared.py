@@ -4,7 +4,7 @@ that holds several tables' keys, and of keys inside JSON documents.
 From configuration alone; what may be wrong with them is said in apply/declared_fit.py.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,22 @@ def declared(table: Table, placement: "Placement") -> Iterator[Declared]:
         else:
             for path, to in declaration.at.items():
                 yield _to(column, to, path=path)
+
+
+def told_parents(placements: Iterable["Placement"]) -> dict[str, set[str]]:
+    """By full name, the tables that a table refers to by what these targets are told."""
+    found: dict[str, set[str]] = {}
+    for placement in placements:
+        for where, to in placement.references.items():
+            every = (
+                [to]
+                if isinstance(to, str)
+                else (to.to if isinstance(to, ByType) else to.at).values()
+            )
+            table = where.rpartition(".")[0]
+            found.setdefault(table, set()).update(name.rpartition(".")[0] for name in every)
+            found[table].discard(table)
+    return found
 
 
 def _to(

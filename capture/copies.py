@@ -29,6 +29,11 @@ class Range(NamedTuple):
     until: Any
 
 
+def beside(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table's state holds beside its copy's."""
+    return {name: state[name] for name in ("what", "oid") if name in state}
+
+
 def begun(
     *,
     after: Any = None,

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import structlog
 
-from capture.copies import Copy, begun, ended
+from capture.copies import Copy, begun, beside, ended
 from capture.pace import DEFAULT_PACE, Pace, Throttle
 from capture.placing import gone, kept
 from capture.reading import Marks, Readers, Reading
@@ -27,7 +27,7 @@ from capture.source import Source
 from schemas.change import Commit, Piece, Position, Progress, Stamp, Sweep, SweepWhat
 from schemas.errors import Operator
 from schemas.progress import asked_copies, first_copies, pending
-from schemas.table import Table, parents_first
+from schemas.table import NO_PARENTS, Table, parents_first
 from transport.asked import Asked
 from transport.log import Opened
 
@@ -50,6 +50,7 @@ def with_copies(
     begin: Position | None = None,
     asked: Callable[[], Sequence[Asked]] = lambda: (),
     anew: set[str] | None = None,
+    after: Mapping[str, Collection[str]] = NO_PARENTS,
 ) -> Iterator[Piece]:
     """The source's stream with the first copies of `wanted` (full name -> what to copy) that are
     not done yet, and with the copies that are asked for.
@@ -57,12 +58,11 @@ def with_copies(
     A log that holds nothing yet begins at `begin` (None: now) and starts the copies of `wanted`; a
     table that came later starts its own. asked: gives what was asked since it was called last.
     anew: filled with the tables that are copied whole, for the source (see its `copied_anew`).
+    after: by full name, tables that are copied before that one, as its parents are.
     """
-    tables = parents_first(source.describe())
-    progress = _known(opened, wanted, tables, source)
-    copies = _Copies(
-        source, opened.stamp, tables, progress, pace, asked, set() if anew is None else anew
-    )
+    tables = parents_first(source.describe(), after)
+    progress, anew = _known(opened, wanted, tables, source), set() if anew is None else anew
+    copies = _Copies(source, opened.stamp, tables, progress, pace, asked, anew, after)
     copies.take_in()
     pieces = source.stream(opened.position or begin, opened.stamp, progress)
     if opened.position is None:
@@ -93,13 +93,8 @@ def _known(
         if not state["done"] and name not in names:
             reason = "the source no longer has this table"
             log.warning("first_copy_given_up", table=name, reason=reason)
-            progress[name] = _own(state) | ended(state, state.get("rows", 0))
+            progress[name] = beside(state) | ended(state, state.get("rows", 0))
     return progress
-
-
-def _own(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What a table's state holds beside its copy's."""
-    return {name: state[name] for name in ("what", "oid") if name in state}
 
 
 class _Copies:
@@ -114,9 +109,10 @@ class _Copies:
         pace: Pace,
         asked: Callable[[], Sequence[Asked]],
         anew: set[str],
+        after: Mapping[str, Collection[str]],
     ) -> None:
         self._source, self._stamp, self._pace = source, stamp, pace
-        self._asked, self._anew = asked, anew
+        self._asked, self._anew, self._after = asked, anew, after
         self._tables = {t.full_name: t for t in tables}
         self._progress, self._told = progress, Progress()
         self._sweeps: list[Sweep] = []
@@ -145,7 +141,7 @@ class _Copies:
         if not (asked := self._asked()):
             return
         known, active = set(asked_copies(self._progress)), self._active().keys()
-        self._tables = {t.full_name: t for t in parents_first(self._source.describe())}
+        self._describe()
         # In place: the source keeps its own facts there (Source.stream).
         self._progress.update(
             taken_in(self._progress, asked, self._tables, self._source.estimate())
@@ -156,6 +152,10 @@ class _Copies:
             elif number in active and copy["state"] != "copying":
                 self._sweep(number, "given up")
         self._plan()
+
+    def _describe(self) -> None:
+        tables = parents_first(self._source.describe(), self._after)
+        self._tables = {t.full_name: t for t in tables}
 
     def _sweep(self, number: str, what: SweepWhat, names: Collection[str] = ()) -> None:
         self._sweeps += sweeps(self._progress, number, self._tables, what, names)
@@ -255,7 +255,7 @@ class _Copies:
         }
         if copied.isdisjoint(truncated):
             return
-        self._tables = {t.full_name: t for t in parents_first(self._source.describe())}
+        self._describe()
         asked_for: set[str] = set()
         for number, copy in self._active().items():
             again = {
@@ -275,7 +275,7 @@ class _Copies:
             self._sweep(number, "begins", again)
         for name in truncated - asked_for:
             if self._progress.get(name, {}).get("what") == "rows":
-                self._progress[name] = _own(self._progress[name]) | begun()
+                self._progress[name] = beside(self._progress[name]) | begun()
         self._copies = [c for c in self._copies if c.table.full_name not in truncated]
         self._plan()
 
@@ -302,8 +302,10 @@ class _Copies:
         most = 2 * pace.readers if pace.max_rate is None else 1
         before: set[tuple[str | None, str]] = set()
         for copy in self._copies:
-            is_waiting = any((copy.number, parent) in before for parent in copy.table.parents)
-            before.add((copy.number, copy.table.full_name))
+            name = copy.table.full_name
+            parents = (*copy.table.parents, *self._after.get(name, ()))
+            is_waiting = any((copy.number, parent) in before for parent in parents)
+            before.add((copy.number, name))
             while not is_waiting and len(self._readings) < most and self._throttle.is_open:
                 found = copy.next(self._readers.find)
                 if found is None:
@@ -378,7 +380,7 @@ class _Copies:
         self._throttle.took(len(chunk.keys))
         name = copy.table.full_name
         if copy.number is None:
-            self._progress[name] = _own(self._progress[name]) | state
+            self._progress[name] = beside(self._progress[name]) | state
         else:
             self._advance(copy.number, name, state)
         if copy.is_done:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from time import monotonic, time
 from typing import Any
 
+from apply.declared import told_parents
 from capture.loop import capture
 from capture.snapshot import with_copies
 from capture.source import Source
@@ -73,6 +74,7 @@ def run_capture(
     asked = start
     names = [table.full_name for table in make_ready(config, [name], [])[name]]
     wanted = dict.fromkeys(names, settings.first_copy)
+    after = told_parents(config.targets[t].placement for t in config.targets_of(name))
     anew: set[str] = set()
 
     def stream(source: Source, log: Log, opened: Opened) -> Iterator[Piece]:
@@ -88,6 +90,7 @@ def run_capture(
             begin=start,
             asked=log.requests,
             anew=anew,
+            after=after,
         )
 
     def attempt(heed: Callable[[bool], None]) -> None:

@@ -1,16 +1,19 @@
 """A source table as capture describes it: what `shop.schemas` holds, what targets are made from."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 from schemas.kinds import Kind
 
 SYNC_ID = "sync_id"
 """The column that identifies rows, unless something else is configured."""
+
+NO_PARENTS: Mapping[str, Collection[str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,13 +194,17 @@ class Table:
         )
 
 
-def parents_first(tables: Sequence[Table]) -> list[Table]:
-    """Tables so ordered that a foreign key's parent comes before its child, cycles aside."""
+def parents_first(
+    tables: Sequence[Table], more: Mapping[str, Collection[str]] = NO_PARENTS
+) -> list[Table]:
+    """Tables so ordered that a foreign key's parent comes before its child, cycles aside. more: by
+    full name, tables that come before that one, too.
+    """
     by_name = {t.full_name: t for t in tables}
     ordered: dict[str, Table] = {}
 
     def place(table: Table, above: frozenset[str]) -> None:
-        for parent in table.parents:
+        for parent in (*table.parents, *more.get(table.full_name, ())):
             if parent in by_name and parent not in above and parent not in ordered:
                 place(by_name[parent], above | {table.full_name})
         ordered.setdefault(table.full_name, table)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from apply.declared import told_parents
 from apply.loop import apply
 from apply.target import Placement, Target
 from capture.pace import Pace
@@ -54,6 +55,7 @@ class Replica:
             wanted,  # type: ignore[arg-type]
             pace=Pace(rows=self.chunk_rows),
             asked=self.log.requests,
+            after=told_parents([self.placement]),
         )
         for piece in pieces:
             self.log.append(piece)
