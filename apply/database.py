@@ -22,6 +22,7 @@ from apply.checkpoint import begin, lock, move, of
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
 from apply.own import CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
+from apply.pairs import Paired
 from apply.parking import AtRest, Parking, Retried, Standing
 from apply.placement import has_referee
 from apply.plan import Plan
@@ -324,9 +325,9 @@ class DatabaseTarget(Tries):
     # Pairs.
 
     def pairs(self, table: str, *, ended: bool = False) -> Iterator[Pair]:
-        plan = self._refereed(table)
+        name = self._refereed(table).name
         with self._connected() as connection:
-            yield from pairs.read(connection, self._source, plan.name, ended=ended)
+            yield from pairs.read(connection, self._source, name, ended=ended)
 
     def assign(self, table: str, wanted: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
         return self._pairing(table, partial(pairs.assign, wanted=wanted))
@@ -335,16 +336,16 @@ class DatabaseTarget(Tries):
         return self._pairing(table, partial(pairs.end, keys=source_keys))
 
     def _pairing(
-        self, table: str, write: Callable[[sa.Connection, Plan], list[tuple[int, int]]]
+        self, table: str, write: Callable[[sa.Connection, Paired], list[tuple[int, int]]]
     ) -> list[tuple[int, int]]:
-        plan = self._refereed(table)
+        paired = self._refereed(table)
         with self._connected() as connection:
             lock(connection, self._source)
-            ended = write(connection, plan)
+            ended = write(connection, paired)
             connection.commit()
             return ended
 
-    def _refereed(self, name: str) -> Plan:
+    def _refereed(self, name: str) -> Paired:
         table = next((t for t in self.tables() if t.full_name == name), None)
         if table is None or not has_referee(table, self._placement):
             raise Misconfigured(
@@ -352,7 +353,8 @@ class DatabaseTarget(Tries):
                 hint=f'targets.{self.name}.identity = {{ "schema.table" = "referee" }} in the '
                 f"configuration, then headwater prepare {self.name}",
             )
-        return self._plan(table)
+        plan = self._plan(table)
+        return Paired(self._source, name, plan.target.c[str(plan.own_key)])
 
     def _plan(self, table: Table) -> Plan:
         with self._connected() as connection:

@@ -11,7 +11,7 @@ from apply import checked, exempt, parked, pause, recorded, verified
 from apply.checked import Checked
 from apply.checkpoint import lock, of
 from apply.connected import Connected
-from apply.own import CHECKED, CHECKPOINT, described
+from apply.own import CHECKED, CHECKPOINT, TABLES, described
 from apply.parked import Parked
 from apply.recorded import Recorded
 from apply.server import Server
@@ -30,6 +30,8 @@ class Kept(Connected):
 
     def tables(self) -> list[Table]:
         with self._connected() as connection:
+            if not sa.inspect(connection).has_table(TABLES.name):
+                return []
             return [table for table, _ in described(connection, self._source).values()]
 
     def applied(self) -> Applied | None:

@@ -5,7 +5,7 @@ which the caller takes). Nothing here touches a row of the applications.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from apply import referee
 from apply.checkpoint import of
 from apply.own import CHECKPOINT, REFEREE
-from apply.plan import Plan
 from apply.target import Pair
 from schemas.errors import Misconfigured
 
@@ -21,6 +20,16 @@ LAST = 2**62
 """The ordinal after every row of a batch."""
 
 BLOCK = 1_000
+
+
+class Paired(NamedTuple):
+    """A table that has pairs: its source, the source's full name for it, and the key of its rows in
+    the target.
+    """
+
+    source: str
+    name: str
+    key: sa.Column[Any]
 
 
 def read(
@@ -43,7 +52,7 @@ def read(
 
 
 def assign(
-    connection: sa.Connection, plan: Plan, wanted: Sequence[tuple[int, int]]
+    connection: sa.Connection, table: Paired, wanted: Sequence[tuple[int, int]]
 ) -> list[tuple[int, int]]:
     """Let these (source key, local key) be pairs; the pairs that ended for it. Raises
     Misconfigured where a local row is not there, or is another source key's.
@@ -52,28 +61,29 @@ def assign(
         raise Misconfigured(
             "was given one key twice", hint="name each source key and each local key once"
         )
-    _refuse_missing(connection, plan, [local for _, local in wanted])
-    had = _live(connection, plan, REFEREE.c.local_key, [local for _, local in wanted])
+    _refuse_missing(connection, table, [local for _, local in wanted])
+    had = _live(connection, table, REFEREE.c.local_key, [local for _, local in wanted])
     by_local = {local: source for source, local in had}
     for source, local in wanted:
         other = by_local.get(local, source)
         if other != source:
             raise Misconfigured(
-                f"found row {local} of {plan.name} in the target paired with source key {other}",
-                hint=f"headwater referee end TARGET {plan.name} --source-key {other}, then again",
+                f"found row {local} of {table.name} in the target paired with source key {other}",
+                hint=f"headwater referee end TARGET {table.name} --source-key {other}, then again",
             )
     new = [pair for pair in wanted if pair[1] not in by_local]
-    now = _batch(connection, plan)
-    ended = end(connection, plan, [source for source, _ in new])
+    now = _batch(connection, table)
+    ended = end(connection, table, [source for source, _ in new])
+    again = {source for source, _ in ended}
     rows = [
         {
             "sync_id": str(uuid4()),
-            "source": plan.source_name,
-            "table_name": plan.name,
+            "source": table.source,
+            "table_name": table.name,
             "source_key": source,
             "local_key": local,
             "live": 1,
-            "since_batch": now if any(source == old for old, _ in ended) else 0,
+            "since_batch": now if source in again else 0,
         }
         for source, local in new
     ]
@@ -82,42 +92,62 @@ def assign(
     return ended
 
 
-def end(connection: sa.Connection, plan: Plan, keys: Sequence[int]) -> list[tuple[int, int]]:
+def partner(table: Paired) -> sa.ScalarSelect[Any]:
+    """The source's key with which a row of the target is paired, within a select of the rows."""
+    pairs = REFEREE.alias()
+    mine = referee.live(pairs, table.source, table.name)
+    chosen = sa.select(pairs.c.source_key).where(*mine, pairs.c.local_key == table.key)
+    return chosen.correlate(table.key.table).scalar_subquery()
+
+
+def with_rows(connection: sa.Connection, table: Paired, keys: Sequence[int]) -> set[int]:
+    """Those of the source keys whose pair is live, and whose row is in the target."""
+    c, found = REFEREE.c, set[int]()
+    for some in _blocks(keys):
+        mine = [*referee.live(REFEREE, table.source, table.name), c.source_key.in_(some)]
+        chosen = sa.select(c.source_key).where(*mine, c.local_key == table.key)
+        found |= {int(key) for key in connection.scalars(chosen)}
+    return found
+
+
+def end(connection: sa.Connection, table: Paired, keys: Sequence[int]) -> list[tuple[int, int]]:
     """End the live pairs of these source keys; those that were."""
-    ended = _live(connection, plan, REFEREE.c.source_key, keys)
-    now = {"live": None, "until_batch": _batch(connection, plan), "until_ordinal": LAST}
+    ended = _live(connection, table, REFEREE.c.source_key, keys)
+    now = {"live": None, "until_batch": _batch(connection, table), "until_ordinal": LAST}
     for some in _blocks([source for source, _ in ended]):
-        mine = referee.live(REFEREE, plan.source_name, plan.name)
+        mine = referee.live(REFEREE, table.source, table.name)
         mine.append(REFEREE.c.source_key.in_(some))
         connection.execute(sa.update(REFEREE).where(*mine).values(now))
     return ended
 
 
 def _live(
-    connection: sa.Connection, plan: Plan, column: sa.Column[int], keys: Sequence[int]
+    connection: sa.Connection, table: Paired, column: sa.Column[int], keys: Sequence[int]
 ) -> list[tuple[int, int]]:
     c, found = REFEREE.c, []
     for some in _blocks(keys):
-        mine = referee.live(REFEREE, plan.source_name, plan.name)
+        mine = referee.live(REFEREE, table.source, table.name)
         chosen = sa.select(c.source_key, c.local_key).where(*mine, column.in_(some))
         found += [(int(source), int(local)) for source, local in connection.execute(chosen)]
     return found
 
 
-def _refuse_missing(connection: sa.Connection, plan: Plan, keys: Sequence[int]) -> None:
-    own, there = plan.target.c[str(plan.own_key)], set[int]()
+def _refuse_missing(connection: sa.Connection, table: Paired, keys: Sequence[int]) -> None:
+    own, there = table.key, set[int]()
     for some in _blocks(keys):
         there |= {int(k) for k in connection.scalars(sa.select(own).where(own.in_(some)))}
     missing = sorted(set(keys) - there)
     if missing:
         raise Misconfigured(
-            f"found no row {missing[0]} of {plan.name} in the target ({len(missing)} are missing)",
+            f"found no row {missing[0]} of {table.name} in the target ({len(missing)} are missing)",
             hint="name the primary keys of rows that are there",
         )
 
 
-def _batch(connection: sa.Connection, plan: Plan) -> int:
-    return connection.scalar(sa.select(CHECKPOINT.c.batch).where(of(plan.source_name))) or 0
+def _batch(connection: sa.Connection, table: Paired) -> int:
+    if not sa.inspect(connection).has_table(CHECKPOINT.name):
+        return 0
+    return connection.scalar(sa.select(CHECKPOINT.c.batch).where(of(table.source))) or 0
 
 
 def _blocks(keys: Iterable[int]) -> Iterator[list[int]]:

@@ -79,8 +79,8 @@ def unpaired(
             where=".".join(catalog.place(table.full_name)),
             problem="has rows, and none of them is paired with a row of the source: those that "
             "the source has, too, will come again",
-            fix=f"headwater referee assign TARGET {table.full_name} --file …, before the first "
-            "apply; without such rows: nothing",
+            fix="headwater enrol SOURCE TARGET, or headwater referee assign TARGET "
+            f"{table.full_name} --file …, before the first apply; without such rows: nothing",
             refused=False,
         )
 

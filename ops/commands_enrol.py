@@ -152,7 +152,7 @@ def _twin(config: Config, target: str, table: str, both: Any) -> tuple[Twin, lis
     """The table's twin, and the names of the tables that refer to it."""
     made = both_twins(config, target, both)
     twin = next((t for t in made if t.name == table), None)
-    if twin is None or twin.target is None or twin.sync not in twin.target.c:
+    if twin is None or not twin.is_ready:
         raise Misconfigured(
             f"found no enrolled table {table} in {target}",
             hint=f"tables: {', '.join(t.name for t in made)}; run first: headwater enrol "

@@ -3,7 +3,7 @@ headwater_enrolled, and taken back.
 
 Invariant: a row of the target gets an id only while, under a lock on it, both rows still have the
 key by which they were matched, and the id; line and id are one transaction. No other column is
-written, and no row without a partner.
+written, and no row without a partner. Where ids are pairs, no row is written (ops/enrol/paired.py).
 """
 
 import json
@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from apply import fields
 from apply.fields import Lines
 from apply.own import ENROLLED
+from ops.enrol import paired
 from ops.enrol.columns import touched
 from ops.enrol.scratch import Pair, Scratch
 from ops.enrol.side import Side, key_digests
@@ -55,10 +56,11 @@ def assign(both: Both, twin: Twin, scratch: Scratch, said: Callable[[int], None]
     widths = [len(twin.side(role).primary_key.columns) for role in ("source", "target")]
     chunk = CHUNK if max(widths) == 1 else COMPOSITE_CHUNK
     with both.target.connected() as connection:
-        stage = _stage(both.target, twin)
-        both.target.server.make(connection, stage)
+        stage = _stage(both.target, twin, connection)
         connection.commit()
         for pairs in scratch.to_write(twin, chunk):
+            if twin.paired is not None:
+                paired.hold(connection, both.source_name)
             kept = _still(both, twin, connection, pairs)
             if kept:
                 rules = [twin.rules[p.rule].text for p in kept]
@@ -78,6 +80,9 @@ def _still(both: Both, twin: Twin, connection: sa.Connection, pairs: list[Pair])
     """
     there = _now(both.target, twin, [p.target_key for p in pairs], connection)
     here = _now(both.source, twin, [p.source_key for p in pairs])
+    if twin.paired is not None:
+        free = paired.free(connection, twin.paired, list(here))
+        here = {key: row for key, row in here.items() if key in free}
     first_link = 1 + len(twin.rules)
 
     def same(pair: Pair) -> bool:
@@ -110,22 +115,39 @@ def _now(
     return found
 
 
-def _stage(side: Side, twin: Twin) -> sa.Table:
+def _stage(side: Side, twin: Twin, connection: sa.Connection) -> sa.Table | None:
+    """A table for keys and ids on their way into rows; None where no row gets one."""
+    if twin.paired is not None:
+        return None
     table = twin.side(side.role)
     columns = [sa.Column(f"k{i}", c.type) for i, c in enumerate(table.primary_key.columns)]
     name = f"headwater_enrol_{twin.number}"
     identity = sa.Column("identity", table.c[twin.sync].type)
-    return sa.Table(name, sa.MetaData(), *columns, identity, prefixes=["TEMPORARY"])
+    stage = sa.Table(name, sa.MetaData(), *columns, identity, prefixes=["TEMPORARY"])
+    side.server.make(connection, stage)
+    return stage
 
 
 def _write(
     both: Both,
     twin: Twin,
     connection: sa.Connection,
-    stage: sa.Table,
+    stage: sa.Table | None,
     pairs: Sequence[Pair],
     rules: Sequence[str],
 ) -> None:
+    if twin.paired is not None:
+        paired.write(connection, twin.paired, pairs)
+    elif stage is not None:
+        _fill(both, twin, connection, stage, pairs)
+    records = _records(both.source_name, twin, pairs, rules)
+    both.target.server.stage(connection, ENROLLED, records)
+
+
+def _fill(
+    both: Both, twin: Twin, connection: sa.Connection, stage: sa.Table, pairs: Sequence[Pair]
+) -> None:
+    """Give the target's rows their partners' ids: all of them, or none."""
     server, table = both.target.server, twin.side("target")
     keys = list(zip(*(json.loads(p.target_key) for p in pairs), strict=True))
     columns = list(table.primary_key.columns)
@@ -145,7 +167,6 @@ def _write(
             f"gave ids to {count} of {len(pairs)} rows of {twin.name}, and took them back",
             hint="a trigger of the target hinders it, or its primary key is not compared exactly",
         )
-    server.stage(connection, ENROLLED, _records(both.source_name, twin, pairs, rules))
 
 
 def _records(source: str, twin: Twin, pairs: Sequence[Pair], rules: Sequence[str]) -> Lines:
@@ -191,12 +212,17 @@ def undo(
     The rows stay as they are; all of them or none. Raises Misconfigured for an id that enrol gave
     to no row, or whose row is gone.
     """
-    table, e, found = twin.side("target"), ENROLLED.c, []
-    sync = table.c[twin.sync]
-    coerced = sa.type_coerce(sync, sa.String)
+    e, found = ENROLLED.c, []
+    if mint and twin.paired is not None:
+        raise Misconfigured(
+            f"cannot mint an id for a row of {twin.name}, whose ids are pairs",
+            hint="leave out --mint: a row without a pair is the target's own",
+        )
     with both.target.connected() as connection:
         if not sa.inspect(connection).has_table(ENROLLED.name):
             raise _unknown(twin, next(iter(identities), ""))
+        if twin.paired is not None:
+            paired.hold(connection, both.source_name)
         for identity in identities:
             mine = (e.source == both.source_name) & (e.table_name == twin.name)
             mine &= (e.identity == identity) & e.undone_at.is_(None)
@@ -204,10 +230,7 @@ def undo(
             if key is None:
                 raise _unknown(twin, identity)
             now = str(uuid4()) if mint else None
-            values: dict[Any, Any] = {sync: sa.type_coerce(now, sa.String) if now else sa.null()}
-            values |= {table.c[n]: table.c[n] for n in touched(both.target, twin)}
-            where = both.target.has_key(twin, [key]) & (coerced == identity)
-            if connection.execute(sa.update(table).values(values).where(where)).rowcount != 1:
+            if not _take_back(both, twin, connection, key, identity, now):
                 raise Misconfigured(
                     f"found no row {key} of {twin.name} in target {both.target.name} with that id",
                     hint="it was deleted or has another id: nothing was changed",
@@ -217,6 +240,20 @@ def undo(
             found.append((key, now))
         connection.commit()
     return found
+
+
+def _take_back(
+    both: Both, twin: Twin, connection: sa.Connection, key: str, identity: str, now: str | None
+) -> bool:
+    """Let the target's row of this key have the id `now`, or none; whether it had `identity`."""
+    if twin.paired is not None:
+        return paired.end(connection, twin.paired, identity, key)
+    table = twin.side("target")
+    sync = table.c[twin.sync]
+    values: dict[Any, Any] = {sync: sa.type_coerce(now, sa.String) if now else sa.null()}
+    values |= {table.c[n]: table.c[n] for n in touched(both.target, twin)}
+    where = both.target.has_key(twin, [key]) & (sa.type_coerce(sync, sa.String) == identity)
+    return connection.execute(sa.update(table).values(values).where(where)).rowcount == 1
 
 
 def _unknown(twin: Twin, identity: str) -> Misconfigured:
@@ -241,28 +278,35 @@ def resolve(both: Both, twin: Twin, source_key: str, target_key: str) -> str:
             f"found the row {source_key} of {twin.name} without an id",
             hint="run first: headwater enrol SOURCE TARGET --apply",
         )
-    table = twin.side("target")
-    coerced = sa.type_coerce(table.c[twin.sync], sa.String)
     with both.target.connected() as connection:
+        if twin.paired is not None:
+            paired.hold(connection, both.source_name)
         there = _now(both.target, twin, [target_key], connection)
         if target_key not in there:
             raise Misconfigured(
                 f"found no row {target_key} of {twin.name} in the target", hint=_SEE
             )
         own = there[target_key][0]
-        taken = connection.scalar(sa.select(sa.literal(1)).where(coerced == identity))
+        taken = _is_taken(twin, connection, source_key, identity)
         if own is not None or taken:
             raise Misconfigured(
                 f"found that {'the target row' if own else 'the source row'} has a "
                 "partner, or an id, already",
                 hint=f"take it back first: headwater enrol undo {both.target.name} {twin.name} ID",
             )
-        stage = _stage(both.target, twin)
-        both.target.server.make(connection, stage)
+        stage = _stage(both.target, twin, connection)
         pair = Pair(0, 0, source_key, target_key, identity, 0, b"", ())
         _write(both, twin, connection, stage, [pair], [BY_HAND])
         connection.commit()
     return str(identity)
+
+
+def _is_taken(twin: Twin, connection: sa.Connection, source_key: str, identity: str) -> bool:
+    """Whether a row of the target has the id of this row of the source."""
+    if twin.paired is not None:
+        return not paired.free(connection, twin.paired, [source_key])
+    column = sa.type_coerce(twin.side("target").c[twin.sync], sa.String)
+    return connection.scalar(sa.select(sa.literal(1)).where(column == identity)) is not None
 
 
 _SEE = "keys are primary keys, one --source-key and --target-key for each of their columns"

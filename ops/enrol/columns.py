@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from apply.catalog import LONGEST_NAME
 from apply.fit import family_of
-from apply.own import ENROLLED
+from apply.own import ENROLLED, REFEREE
 from apply.server import Cause
 from ops.enrol.side import Side
 from ops.enrol.twin import Twin
@@ -135,9 +135,10 @@ def _refused(side: Side, twin: Twin, step: Step, error: sa.exc.DBAPIError) -> Ex
 
 
 def make_records(side: Side) -> None:
-    """The table of assignments, where it is not there yet."""
+    """The tables of assignments and of pairs, where they are not there yet."""
     with side.connected() as connection:
-        ENROLLED.create(connection, checkfirst=True)
+        for table in (ENROLLED, REFEREE):
+            table.create(connection, checkfirst=True)
         connection.commit()
 
 

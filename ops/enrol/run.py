@@ -17,7 +17,7 @@ from pathlib import Path
 from ops.compose import opened_source, source_config, target_config
 from ops.config import Config
 from ops.config_identity import DerivedConfig
-from ops.enrol import columns
+from ops.enrol import columns, paired
 from ops.enrol.assign import Both, assign, undone
 from ops.enrol.findings import Found, found
 from ops.enrol.rules import step
@@ -126,14 +126,18 @@ def both_twins(config: Config, target: str, both: Both) -> list[Twin]:
         )
         for name, match in settings.match.items()
     }
-    return twins(
+    made = twins(
         tables,
         origin.selection,
         settings.placement,
         matches,
         sources,
         both.target.reflected(there),
+        settings.source,
+        has_pairs=paired.has_pairs(both.target),
     )
+    paired.refuse_unfit(both.target, made, settings.placement)
+    return made
 
 
 def described(config: Config, source: str) -> list[Table]:
@@ -157,7 +161,7 @@ def _columns(both: Both, made: list[Twin], report: Report, apply: bool, said: Sa
     for side, steps_of in steps_by_side:
         listed = report.steps.setdefault(side.role, [])
         for twin in made:
-            if side.role == "target" and twin.target is None:
+            if twin.paired is not None or (side.role == "target" and twin.target is None):
                 continue
             steps = steps_of(side, twin)
             listed += [s.sql.replace("%%", "%") for s in steps]

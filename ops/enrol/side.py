@@ -176,16 +176,9 @@ class Side:
             columns.append(
                 (read_kind(given, family_of(column.type)), family_of(column.type), column)
             )
-        has_id = not of and twin.sync in table.c
-        if has_id:
-            family = family_of(table.c[twin.sync].type)
-            if family not in _KEYS:
-                raise Unsupported(
-                    f"found {twin.name}.{twin.sync} in the {self.role}, of type "
-                    f"{table.c[twin.sync].type}, which enrol does not fill",
-                    hint="make it a uuid or a char(36)",
-                )
-            columns.append((_KEYS[family], family, table.c[twin.sync]))
+        id_ = None if of else self._id(twin)
+        if id_ is not None:
+            columns.append(id_)
         statement = sa.select(*(c for _, _, c in columns)).where(where)
         if connection is not None:
             statement = statement.with_for_update()
@@ -193,7 +186,7 @@ class Side:
             for rows in self.server.read(columns, statement, BLOCK, connection=connection):
                 fragments = list(zip(*rows, strict=True))
                 keys = [f"[{','.join(key)}]" for key in zip(*fragments[:width], strict=True)]
-                ids = _decoded(fragments[-1]) if has_id else [None] * len(keys)
+                ids = [None] * len(keys) if id_ is None else _decoded(fragments[-1])
                 if of:
                     derived = fragments[width + len(names) :]
                     ids = identities(twin.table, [_decoded(column) for column in derived])
@@ -204,6 +197,23 @@ class Side:
                     )
                 }
                 yield Block(keys, [None if i is None else str(i) for i in ids], texts)
+
+    def _id(self, twin: Twin) -> tuple[Kind, str, Any] | None:
+        """How a row's id is read; None where it can have none yet."""
+        table = twin.side(self.role)
+        if twin.paired is not None and self.role == "target":
+            return None if twin.partner is None else (_KEYS["int"], "int", twin.partner)
+        if twin.sync not in table.c:
+            return None
+        column = table.c[twin.sync]
+        family = family_of(column.type)
+        if family not in _KEYS:
+            raise Unsupported(
+                f"found {twin.name}.{twin.sync} in the {self.role}, of type {column.type}, which "
+                "enrol does not fill",
+                hint="make it a uuid or a char(36)",
+            )
+        return _KEYS[family], family, column
 
 
 def keys_of(twin: Twin, role: str, values: Sequence[str]) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from apply.exceptions import name_here, of
-from apply.placement import own_key, wanted
+from apply.pairs import Paired, partner
+from apply.placement import has_referee, own_key, wanted
 from apply.references import translated_columns
 from apply.target import Placement
 from ops.enrol.rules import Step
@@ -59,6 +60,10 @@ class Twin:
     number: parents have smaller ones, cycles aside. linked: columns whose texts are kept, because
     they refer to a parent or a child refers to them. compared: columns whose differences count.
     renamed: what columns are called in the target. All other names are the source's.
+
+    sync: the column of the ids. paired: in its place, where neither side may get one, a row's id is
+    the source's primary key, and in the target that of its pair; partner: that pair's, as a column,
+    None where the target has no pairs yet.
     """
 
     number: int
@@ -72,6 +77,15 @@ class Twin:
     linked: Sequence[str] = ()
     compared: Sequence[str] = ()
     renamed: Mapping[str, str] = field(default_factory=dict)
+    paired: Paired | None = None
+    partner: Any = None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether rows of the target can have an id."""
+        if self.target is None:
+            return False
+        return self.sync in self.target.c if self.paired is None else self.partner is not None
 
     @property
     def name(self) -> str:
@@ -97,18 +111,21 @@ class Twin:
         return found
 
 
-def enrolled(tables: Sequence[Table], selection: Selection) -> dict[str, str]:
+def enrolled(tables: Sequence[Table], selection: Selection, placement: Placement) -> dict[str, str]:
     """By full name, parents first, the tables whose rows have an id and its column's name (of a
-    derived one the target's alone); those that are identified by their primary key, or by several
-    columns, are not among them.
+    derived one the target's alone); those that are identified by their primary key are among them
+    where there is a referee, by several columns never.
     """
-    wanted_of = {t.full_name: selection.identity_wanted(t.full_name) for t in parents_first(tables)}
-    columns = {n: SYNC_ID if isinstance(w, Derived) else w for n, w in wanted_of.items()}
-    return {
-        name: sync
-        for name, sync in columns.items()
-        if isinstance(sync, str) and sync != "primary_key"
-    }
+    found = {}
+    for table in parents_first(tables):
+        sync = selection.identity_wanted(table.full_name)
+        if isinstance(sync, Derived):
+            sync = SYNC_ID
+        elif sync == "primary_key" and has_referee(table, placement):
+            sync = table.primary_key[0] if len(table.primary_key) == 1 else sync
+        if isinstance(sync, str) and sync != "primary_key":
+            found[table.full_name] = sync
+    return found
 
 
 def twins(
@@ -118,13 +135,17 @@ def twins(
     matches: Mapping[str, Match],
     sources: Mapping[str, sa.Table],
     targets: Mapping[str, sa.Table | None],
+    source: str,
+    *,
+    has_pairs: bool,
 ) -> list[Twin]:
     """Every table that is to be enrolled, parents first; sources, targets: reflected, by full name.
+    source: what the configuration calls it; has_pairs: whether the target has a table of pairs.
 
     Raises Misconfigured for rules that name what is not there, SchemaConflict for tables whose rows
     cannot be named or whose key holds a parent that is matched later.
     """
-    ids = enrolled(tables, selection)
+    ids = enrolled(tables, selection, placement)
     named = {n: replace(t, identity=(ids[n],)) if n in ids else t
              for n, t in ((t.full_name, t) for t in tables)}  # fmt: skip
     for name in matches:
@@ -153,6 +174,9 @@ def twins(
                     hint=f"give it one, or exclude {name} from the capture",
                 )
         if target is not None:
+            if has_referee(table, placement):
+                twin.paired = Paired(source, name, next(iter(target.primary_key.columns)))
+                twin.partner = partner(twin.paired) if has_pairs else None
             exceptions = of(name, placement)
             twin.renamed = exceptions.rename
             match = matches.get(name)
