@@ -162,7 +162,8 @@ class Deletes:
             self._in.put_keys(plan, list(left), [ordinal for _, ordinal in left.values()])
             self._unlink(plan)
             if self._in.may_lack(plan.name):
-                detached |= detach(self._in, plan)
+                gone_at = [at for key, (_, at) in left.items() if (plan.name, key) in self._gone]
+                detached |= detach(self._in, plan, gone_at)
         for plan, left in sorted(waiting, key=lambda pair: -pair[0].rank):
             ordinals = sorted({ordinal for _, ordinal in left.values()})
             written, failed = halve(self._in, ordinals, self._delete(plan))

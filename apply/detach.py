@@ -2,47 +2,58 @@
 row comes (apply/identity.py, Identities.fill).
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
-from apply import fields
+from apply import fields, referee
 from apply.identity import FACTS
-from apply.own import IDENTITY, WAITING
-from apply.plan import Link, Plan
+from apply.own import IDENTITY, REFEREE, WAITING
+from apply.plan import ORDINAL, Link, Plan
 from apply.transaction import Job, Transaction
 from apply.uuids import wire_text
 
 
-def detach(transaction: Transaction, plan: Plan) -> set[str]:
+def detach(transaction: Transaction, plan: Plan, gone: Collection[int]) -> set[str]:
     """Empty the references to the rows whose keys are staged, where they may be NULL; the tables
-    whose references wait now.
+    whose references wait now. gone: the ordinals of those that the source deleted.
     """
     found = set()
     for child, link in transaction.children(plan):
-        if transaction.may_stay_open(link) and _detach(transaction, plan, child, link):
+        if transaction.may_stay_open(link) and _detach(transaction, plan, child, link, gone):
             found.add(child.name)
     return found
 
 
-def _detach(transaction: Transaction, plan: Plan, child: Plan, link: Link) -> bool:
+def _detach(
+    transaction: Transaction, plan: Plan, child: Plan, link: Link, gone: Collection[int]
+) -> bool:
     server, parent = transaction.server, plan.target.alias("hw_parent")
-    keys, i, identity = plan.keys, IDENTITY.alias(), parent.c[plan.identity[0]]
-    reference = child.target.c[link.column]
-    tests = [
-        server.exactly(identity, keys.c[plan.identity[0]]),
+    keys, identity, reference = plan.keys, plan.identity[0], child.target.c[link.column]
+    tests: list[Any] = [
+        server.exactly(parent.c[identity], keys.c[identity]),
         reference == parent.c[link.parent_key],
-        i.c.source == transaction.source,
-        i.c.table_name == plan.name,
-        server.exactly(identity, server.from_text(i.c.identity, identity, plan.identity_kind)),
-        # The source still has the row: what was deleted there, nothing references.
-        i.c.to_batch.is_(None),
     ]
-    rows = transaction.connection.execute(
-        sa.select(child.target.c[child.identity[0]], i.c.source_key).where(*tests)
-    ).all()
+    # The source still has the row: what was deleted there, nothing references.
+    if plan.is_refereed:
+        pairs = REFEREE.alias("hw_parents")
+        source_key: Any = pairs.c.source_key
+        tests += referee.live(pairs, plan.source_name, plan.name)
+        tests += [pairs.c.local_key == parent.c[identity], keys.c[ORDINAL].not_in(gone)]
+    else:
+        i, column = IDENTITY.alias(), parent.c[identity]
+        source_key = i.c.source_key
+        named = server.from_text(i.c.identity, column, plan.identity_kind)
+        tests += [i.c.source == transaction.source, i.c.table_name == plan.name]
+        tests += [server.exactly(column, named), i.c.to_batch.is_(None)]
+    mine = child.target.c[child.identity[0]]
+    if child.is_refereed:
+        pairs = REFEREE.alias("hw_children")
+        tests += [*referee.live(pairs, child.source_name, child.name), pairs.c.local_key == mine]
+        mine = pairs.c.source_key
+    rows = transaction.connection.execute(sa.select(mine, source_key).where(*tests)).all()
     if not rows:
         return False
     _wait(transaction, child, link, rows)
@@ -105,7 +116,7 @@ def _wait(transaction: Transaction, child: Plan, link: Link, rows: Sequence[Any]
         "table_name": [child.name] * len(rows),
         "column_name": [link.column] * len(rows),
         "identity": identities,
-        "source_key": [row[1] for row in rows],
+        "source_key": [str(row[1]) for row in rows],
     }
     staged = {name: fields.text(values) for name, values in waiting.items()}
     transaction.session.add(WAITING, fields.lines(staged))

@@ -9,6 +9,7 @@ drawing keys (apply/drawing.py), naming a batch's rows (apply/naming.py), people
 
 from typing import Any
 
+import orjson
 import sqlalchemy as sa
 
 from apply.own import REFEREE
@@ -69,11 +70,17 @@ def live(pairs: Any, source: str, table: str) -> list[Condition]:
     return [c.source == source, c.table_name == table, c.live == 1]
 
 
-def ours(plan: Plan) -> Condition:
-    """Whether a row of the target is one of the source's: it has a live pair."""
-    pairs = REFEREE.alias()
+def ours(plan: Plan, rows: Any = None) -> Condition:
+    """Whether a row of the target, or of an alias `rows` of it, is one of the source's: it has a
+    live pair, and is not left as it is.
+    """
+    pairs, own = REFEREE.alias(), str(plan.own_key)
     mine = live(pairs, plan.source_name, plan.name)
-    return sa.exists().where(*mine, pairs.c.local_key == plan.target.c[str(plan.own_key)])
+    excluded = plan.view.excluded if plan.view is not None else ()
+    if excluded:
+        mine.append(pairs.c.source_key.not_in(sorted(orjson.loads(k)[own] for k in excluded)))
+    at = plan.target if rows is None else rows
+    return sa.exists().where(*mine, pairs.c.local_key == at.c[own])
 
 
 def number(text: Any) -> Any:

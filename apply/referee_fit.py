@@ -8,7 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply import exceptions, referee
+from apply import referee
 from apply.catalog import Catalog
 from apply.own import REFEREE
 from apply.placement import conflict_rules, has_referee, own_key
@@ -49,19 +49,12 @@ def referee_problems(
             'one whole number that references nothing, or leave out "referee"',
         )
         return
-    if name in placement.exceptions or conflict_rules(table, placement) is not None:
+    if conflict_rules(table, placement) is not None:
         yield Finding(
             where=where,
-            problem='is "referee", which cannot be had with exceptions or conflicts of that table',
+            problem='is "referee", which cannot be had with conflicts of that table',
             fix="leave out one of them",
         )
-    for parent in sorted({key.parent for key in table.foreign_keys}):
-        if exceptions.of(parent, placement).where is not None:
-            yield Finding(
-                where=where,
-                problem=f'is "referee", and {name} references {parent}, of which rows are left out',
-                fix=f'leave out exceptions."{parent}".where, or "referee"',
-            )
     if target is not None:
         yield from _unfit_key(table, server, target, at)
 

@@ -55,9 +55,8 @@ def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator
         keys = [change.row_key.encode() for change in waiting]
         transaction.put_keys(plan, keys, range(len(keys)))
         going = {
-            (child.target.fullname, link.column): child.identity
+            (child.target.fullname, link.column): child
             for child, link in carried(transaction, plan)
-            if not child.is_refereed
         }
         transaction.run(transaction.sql(plan).hold_referenced(going))
         held = set(transaction.ordinals(transaction.sql(plan).held(plan.keys)))

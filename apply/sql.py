@@ -173,11 +173,9 @@ class Statements:
 
     # Deletes.
 
-    def hold_referenced(
-        self, going: Mapping[tuple[str, str], Sequence[str]] | None = None
-    ) -> sa.Update:
+    def hold_referenced(self, going: Mapping[tuple[str, str], Plan] | None = None) -> sa.Update:
         """Hold the deletes of rows that some row still references. going: by child table and
-        column, its identity: rows that have one go too, and hold nothing.
+        column, its plan: rows that came from the source go too, and hold nothing.
         """
         plan, k = self._plan, self._plan.keys
         tests: list[Condition] = []
@@ -185,9 +183,11 @@ class Statements:
             child = reference.child.alias()
             pairs = zip(reference.columns, reference.keys, strict=True)
             same = [child.c[c] == plan.target.c[p] for c, p in pairs]
-            names = (going or {}).get((reference.child.fullname, reference.columns[0]))
-            if names is not None:
-                same.append(sa.or_(*(child.c[n].is_(None) for n in names)))
+            of = (going or {}).get((reference.child.fullname, reference.columns[0]))
+            if of is not None and of.is_refereed:
+                same.append(~referee.ours(of, child))
+            elif of is not None:
+                same.append(sa.or_(*(child.c[n].is_(None) for n in of.identity)))
             tests.append(sa.exists().where(*same))
         return sa.update(k).values({k.c[HOLD]: 1}).where(self._match(k), sa.or_(*tests))
 

@@ -85,11 +85,6 @@ def make_exempt(
     """Say of these rows (wire keys) that they are excluded, pinned or neither; for what is to be
     here, have the source's rows copied, and give the batch that brings them.
     """
-    if what != "none" and target_config(config, name).identity:
-        raise Misconfigured(
-            f"cannot exempt rows of {name}, which has tables with a referee",
-            hint=f"headwater referee end {name} {table} --source-key … makes a row its own",
-        )
     with opened_target(config, name) as target:
         target.prepare([])
         target.exempt(table, what, [key.encode() for key in keys])

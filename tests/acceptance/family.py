@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 from tests.faults.pipeline import scheme
@@ -159,16 +160,48 @@ def fill(database: Database, rng: random.Random, share: float, shift: int) -> No
             database.execute(f"select setval('{name}_id_seq', {shift + 5000})")
 
 
-def holders(database: Database, table: str, sync_id: str) -> list[tuple[str, Any]]:
-    """The rows that reference this one: their tables and their own sync_id."""
-    return [
-        (child, own)
-        for child, column in REFERENCES.get(table, ())
-        for (own,) in database.query(
-            f"select c.sync_id from {child} c join {table} p on p.id = c.{column} "
-            f"where p.sync_id = '{sync_id}'"
+@dataclass(frozen=True, slots=True)
+class Own:
+    """How a child's rows are told from the authority's: by the column `key`, which is NULL in its
+    own, or, where nothing was added to its tables, by pairs of that column of the authority's.
+    """
+
+    key: str
+    is_paired: bool = False
+
+    def rows(self, database: Database) -> dict[str, list[tuple[Any, ...]]]:
+        """What is only there, by table."""
+        found = {}
+        for table in TABLES:
+            rows = database.query(f"select x.* from {table} x where {self._is_own(table, 'x')}")
+            found[table] = sorted(rows, key=str)
+        return found
+
+    def holders(self, database: Database, table: str, key: object) -> list[tuple[str, bool]]:
+        """The rows that reference this one of the authority's: their tables, and whether they are
+        the child's own.
+        """
+        that = self._pair(table, "p", f"and r.source_key = {key}")
+        is_it = that if self.is_paired else f"p.{self.key} = '{key}'"
+        return [
+            (child, bool(is_own))
+            for child, column in REFERENCES.get(table, ())
+            for (is_own,) in database.query(
+                f"select case when {self._is_own(child, 'c')} then 1 else 0 end from {child} c "
+                f"join {table} p on p.id = c.{column} where {is_it}"
+            )
+        ]
+
+    def _is_own(self, table: str, name: str) -> str:
+        if self.is_paired:
+            return f"not {self._pair(table, name)}"
+        return f"{name}.{self.key} is null"
+
+    def _pair(self, table: str, name: str, more: str = "") -> str:
+        return (
+            f"exists (select 1 from headwater_referee r where r.table_name like '%.{table}' "
+            f"and r.live = 1 and r.local_key = {name}.id {more})"
         )
-    ]
 
 
 def own_rows(database: Database) -> None:

@@ -16,12 +16,13 @@ import pytest
 import tomlkit
 
 from ops.compose import opened_log
-from tests.acceptance.family import MATCH, TABLES, Writer, fill, holders, make, own_rows
+from tests.acceptance.family import MATCH, TABLES, Own, Writer, fill, make, own_rows
 from tests.acceptance.test_operator_errors import NewDatabase, a_name
 from tests.faults.pipeline import Pipeline, Worker, pipeline, schema_of, scheme, until, user_url
 from tests.services.database import Database
 
 KINDS = ("postgres", "mysql", "mariadb")
+IDS = Own("sync_id")
 
 
 DERIVED: Mapping[str, Any] = {
@@ -81,14 +82,6 @@ def with_exceptions(flow: Pipeline) -> None:
     path.write_text(tomlkit.dumps(document))
 
 
-def local_rows(database: Database) -> dict[str, list[tuple[Any, ...]]]:
-    """What is only there, by table."""
-    return {
-        table: sorted(database.query(f"select * from {table} where sync_id is null"), key=str)
-        for table in TABLES
-    }
-
-
 @pytest.mark.parametrize(
     ("kind", "seconds"),
     [("mysql", 8.0), *(pytest.param(kind, 60.0, marks=pytest.mark.full) for kind in KINDS)],
@@ -136,12 +129,12 @@ def columns_of(database: Database) -> list[tuple[Any, ...]]:
     )
 
 
-def are_equal_in_the_end(flow: Pipeline, seconds: float) -> None:
+def are_equal_in_the_end(flow: Pipeline, seconds: float, own: Own = IDS) -> None:
     """Enrol, bring up, write for so long, and compare."""
     for name in flow.targets:
         report = json.loads(flow.run("enrol", flow.name, name, "--apply", "--json"))
         assert report, name
-    before = {name: local_rows(child) for name, child in flow.targets.items()}
+    before = {name: own.rows(child) for name, child in flow.targets.items()}
     assert all(len(rows["users"]) >= 2 for rows in before.values())
     running = flow.start("run")
     # What is deleted before the capture begins is in no log.
@@ -153,9 +146,9 @@ def are_equal_in_the_end(flow: Pipeline, seconds: float) -> None:
             running.alive()
         assert writer.done > 50
     for name, child in flow.targets.items():
-        wrong = unexplained(flow, name)
+        wrong = unexplained(flow, name, own)
         assert not wrong, f"{name}:\n" + "\n".join(wrong)
-        assert local_rows(child) == before[name], name
+        assert own.rows(child) == before[name], name
     assert running.stop() == 0
 
 
@@ -165,7 +158,7 @@ def has_begun(flow: Pipeline, running: Worker) -> bool:
         return log.span() is not None
 
 
-def unexplained(flow: Pipeline, name: str) -> list[str]:
+def unexplained(flow: Pipeline, name: str, own: Own) -> list[str]:
     """What verify finds, or is parked, for no reason of the child's own: a row that is gone from
     the authority stays, parked, as long as rows that only the child has reference it.
     """
@@ -174,17 +167,17 @@ def unexplained(flow: Pipeline, name: str) -> list[str]:
     kept, found = set(), []
     for change in parked:
         table = change["table_name"].partition(".")[2]
-        sync_id = change["row_key"]["sync_id"]
-        by = holders(flow.targets[name], table, sync_id)
-        if change["reason"] == "referenced" and by and any(own is None for _, own in by):
-            kept.add((change["table_name"], sync_id))
+        key = change["row_key"][own.key]
+        by = own.holders(flow.targets[name], table, key)
+        if change["reason"] == "referenced" and any(is_local for _, is_local in by):
+            kept.add((change["table_name"], key))
         else:
-            found.append(f"{table} {sync_id} is parked: {change['problem']}; held by {by}")
+            found.append(f"{table} {key} is parked: {change['problem']}; held by {by}")
     for table in report["tables"]:
         found += [
             f"{d['table']} {d['key']} is {d['kind']}: {d['columns']} {d['values']}"
             for d in table["differences"]
-            if (d["table"], json.loads(d["key"])["sync_id"]) not in kept or d["kind"] != "extra"
+            if (d["table"], json.loads(d["key"])[own.key]) not in kept or d["kind"] != "extra"
         ]
         if table["verdict"] == "unknown":
             found.append(f"{table['table']} is unknown")

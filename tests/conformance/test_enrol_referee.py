@@ -33,7 +33,7 @@ def refereed(source: Database, target: Database, folder: Path) -> Iterator[Pipel
         del flow.target_settings["match"][f"{schema}.places"]  # type: ignore[attr-defined]
         flow.target_settings |= {
             "identity": {f"{schema}.*": "referee"},
-            "exclude_columns": [f"{schema}.users.touched"] + without,
+            "exclude_columns": [f"{schema}.users.touched", *without],
         }
         flow.configure(exclude=[f"{schema}.places"], identity={f"{schema}.*": "primary_key"})
         yield flow

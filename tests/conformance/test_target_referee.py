@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 import apply.database
-from apply.exceptions import TableExceptions
 from apply.target import Target
 from schemas.conflict import ConflictRules
 from schemas.errors import Operator, SchemaConflict
@@ -77,9 +76,9 @@ def order(number: int, user_id: int | None, of: Table = ORDERS) -> Change:
     return c(of, id=number, user_id=user_id, note=f"o{number}")
 
 
-def ready(place: Place, *tables: Table, limit: int = 0) -> tuple[Stream, Target]:
+def ready(place: Place, *tables: Table, limit: int = 0, **placement: Any) -> tuple[Stream, Target]:
     """A target of these tables, whose own keys begin where no key of the source is."""
-    target = place.target(referees=("app.*",), parked_limit=limit)
+    target = place.target(referees=("app.*",), parked_limit=limit, **placement)
     target.prepare(tables)
     for table in tables:
         if place.is_mysql:
@@ -348,7 +347,6 @@ REFUSED: tuple[tuple[Table, dict[str, Any], str], ...] = (
     (replace(USERS, composite_keys=(OF_TWO,)), {}, "primary key is a reference"),
     (USERS, {"primary_keys": "copy"}, 'primary_keys = "copy"'),
     (USERS, {"conflicts": {"app.*": ConflictRules(policy="park")}}, "conflicts"),
-    (USERS, {"exceptions": {"app.users": TableExceptions(where="id > 1")}}, "exceptions"),
 )  # fmt: skip
 
 
