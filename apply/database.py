@@ -14,11 +14,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from apply import exempt, pairs, parked, read_back
+from apply import exempt, pairs, parked, read_back, told
 from apply.barrier import compare
-from apply.beats import newest, removal
+from apply.beats import removal
 from apply.catalog import Catalog
-from apply.checkpoint import begin, lock, move, of
+from apply.checkpoint import lock, move, of
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
 from apply.own import CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
@@ -37,7 +37,6 @@ from apply.target import Pair, Placement
 from apply.transaction import Transaction, Unplanned
 from apply.tries import Tries
 from apply.write import release, write
-from schemas.beat import Beat
 from schemas.change import Batch, Offset, Position
 from schemas.codec import Wire
 from schemas.errors import Misconfigured, Operator, SchemaConflict
@@ -57,8 +56,7 @@ class DatabaseTarget(Tries):
     """
 
     def __init__(self, name: str, server: Server, source_name: str, placement: Placement) -> None:
-        super().__init__(name, server, source_name)
-        self._placement = placement
+        super().__init__(name, server, source_name, placement)
         self._plans: Plans | None = None
         self._older: list[Table] = []
         self._statements: dict[int, Statements] = {}
@@ -70,7 +68,7 @@ class DatabaseTarget(Tries):
 
     def close(self) -> None:
         super().close()
-        self._plans, self._has_parked = None, True
+        self._plans, self._has_parked, self._is_settled = None, True, False
 
     # Preparing.
 
@@ -84,6 +82,9 @@ class DatabaseTarget(Tries):
             if not dry_run:
                 preparation.run(statements)
                 connection.commit()
+            if self._shared is not None:
+                more = told.share(connection, self._shared, self._source, dry_run=dry_run)
+                statements = statements + more
         # Staging tables of this connection are named by plans that may be other ones now.
         self.close()
         return statements
@@ -120,6 +121,8 @@ class DatabaseTarget(Tries):
                 for statement in statements:
                     connection.execute(statement)
                 connection.commit()
+                if self._shared is not None:
+                    self._shared.forget()
             self._plans = None
             dialect, binds = self._server.engine.dialect, {"literal_binds": True}
             return [
@@ -145,11 +148,6 @@ class DatabaseTarget(Tries):
                 )
             return None if row[0] is None else Offset(row[0])
 
-    def begin(self, start: Offset, position: Position, batch: int) -> None:
-        with self._connected() as connection:
-            begin(connection, self._source, start, position, batch)
-            connection.commit()
-
     def rebuild(self, start: Offset | None) -> None:
         self._rebuilds = True
         with self._connected() as connection:
@@ -161,20 +159,6 @@ class DatabaseTarget(Tries):
             unmark(connection, self._source)
             connection.commit()
         self._rebuilds = False
-
-    def is_rebuilding(self) -> bool:
-        with self._connected() as connection:
-            return is_marked(connection, self._source)
-
-    def filled(self, tables: Sequence[Table]) -> list[str]:
-        with self._connected() as connection:
-            catalog = Catalog(self._server, connection, self._placement)
-            return [t.full_name for t in tables if catalog.holds_rows(t)]
-
-    def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:
-        with self._connected() as connection:
-            catalog = Catalog(self._server, connection, self._placement)
-            return newest(connection, catalog, self._source, schemas)
 
     def _unprepared(self) -> Operator:
         return Operator(
@@ -204,6 +188,7 @@ class DatabaseTarget(Tries):
             reach("before-target-commit")
             self._commit(connection, parking)
             reach("after-target-commit")
+            told.confirm(connection, transaction.referee, self._source)
             parking.tell(self.name)
             return written
 
@@ -231,6 +216,7 @@ class DatabaseTarget(Tries):
             release(transaction, self._waiting, Sweeps(transaction, self._sweeping))
             self._has_parked = parking.save(connection)
             self._commit(connection, parking)
+            told.confirm(connection, transaction.referee, self._source)
             return parking.retried
 
         return self._tried(parking, write)
@@ -246,8 +232,12 @@ class DatabaseTarget(Tries):
         # Others may have released or skipped some since the last batch.
         parking.begin(parked.read(connection, self._source) if self._has_parked else [])
         plans = self._planned(connection, parking.descriptions)
+        if self._shared is not None and not self._is_settled:
+            told.settle(connection, self._shared, self._source)
+            self._is_settled = True
         assert self._session is not None, "_connected has opened it"
-        return Transaction(self._session, plans, self._statements, self._source, standing, parking)
+        args = (self._session, plans, self._statements, self._source, standing, parking)
+        return Transaction(*args, self._shared)
 
     def _prepare_unseen(self, batch: Batch) -> None:
         """Prepare each description that the batch brings, in the order in which it brings them."""
@@ -343,6 +333,8 @@ class DatabaseTarget(Tries):
             lock(connection, self._source)
             ended = write(connection, paired)
             connection.commit()
+            if self._shared is not None:
+                told.tell(connection, self._shared, self._source)
             return ended
 
     def _refereed(self, name: str) -> Paired:
@@ -354,7 +346,8 @@ class DatabaseTarget(Tries):
                 f"configuration, then headwater prepare {self.name}",
             )
         plan = self._plan(table)
-        return Paired(self._source, name, plan.target.c[str(plan.own_key)])
+        key = plan.target.c[str(plan.own_key)]
+        return Paired(self._source, name, key, self._shared is not None)
 
     def _plan(self, table: Table) -> Plan:
         with self._connected() as connection:

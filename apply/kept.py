@@ -2,31 +2,45 @@
 methods that no row is written by.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from time import sleep
 
 import sqlalchemy as sa
 
-from apply import checked, exempt, parked, pause, recorded, verified
+from apply import checked, exempt, parked, pause, recorded, told, verified
+from apply.beats import newest
+from apply.catalog import Catalog
 from apply.checked import Checked
-from apply.checkpoint import lock, of
+from apply.checkpoint import begin, lock, of
 from apply.connected import Connected
+from apply.mark import is_marked
+from apply.opened import opened
 from apply.own import CHECKED, CHECKPOINT, TABLES, described
 from apply.parked import Parked
 from apply.recorded import Recorded
 from apply.server import Server
-from apply.target import Applied, Exempted, Exemption, Paused, Verified
-from schemas.change import Offset
+from apply.shared import Shared
+from apply.target import Applied, Exempted, Exemption, Mapped, Paused, Placement, Verified
+from schemas.beat import Beat
+from schemas.change import Offset, Position
 from schemas.codec import Wire
+from schemas.errors import Misconfigured
 from schemas.table import Table
 
 
 class Kept(Connected):
     """The readable part of DatabaseTarget."""
 
-    def __init__(self, name: str, server: Server, source: str) -> None:
+    def __init__(self, name: str, server: Server, source: str, placement: Placement) -> None:
         super().__init__(name, server)
-        self._source = source
+        self._source, self._placement = source, placement
+        at = placement.shared
+        self._shared = at and Shared(opened(at.url, at.family), source, at.environment)
+
+    def close(self) -> None:
+        super().close()
+        if self._shared is not None:
+            self._shared.close()
 
     def tables(self) -> list[Table]:
         with self._connected() as connection:
@@ -50,11 +64,36 @@ class Kept(Connected):
                 rows=row.rows_applied,
             )
 
+    def begin(self, start: Offset, position: Position, batch: int) -> None:
+        with self._connected() as connection:
+            begin(connection, self._source, start, position, batch)
+            connection.commit()
+
+    def is_rebuilding(self) -> bool:
+        with self._connected() as connection:
+            return is_marked(connection, self._source)
+
+    def filled(self, tables: Sequence[Table]) -> list[str]:
+        with self._connected() as connection:
+            catalog = Catalog(self._server, connection, self._placement)
+            return [t.full_name for t in tables if catalog.holds_rows(t)]
+
+    def beats(self, schemas: Sequence[str]) -> Mapping[str, Beat | None]:
+        with self._connected() as connection:
+            catalog = Catalog(self._server, connection, self._placement)
+            return newest(connection, catalog, self._source, schemas)
+
     def hold(self) -> bool:
         with self._connected() as connection:
             # A connection that is opened anew takes it again, where nobody else has.
             self._held = self._source
-            return self._server.hold(connection, self._source)
+            is_held = self._server.hold(connection, self._source)
+            # An applier that begins finds what one that died has left.
+            if is_held and self._shared is not None and told.has_news(connection, self._source):
+                lock(connection, self._source)
+                told.settle(connection, self._shared, self._source)
+                connection.commit()
+            return is_held
 
     def pause(self, reason: str) -> None:
         with self._connected() as connection:
@@ -107,6 +146,16 @@ class Kept(Connected):
     def exempted(self) -> Exempted:
         with self._connected() as connection:
             return exempt.read(connection, self._source).rows
+
+    def mappings(
+        self, table: str, source_keys: Sequence[int] = (), *, ended: bool = False
+    ) -> Iterator[Mapped]:
+        if self._shared is None:
+            raise Misconfigured(
+                f"found no shared referee of target {self.name}",
+                hint=f"targets.{self.name}.referee in the configuration, then headwater prepare",
+            )
+        yield from self._shared.mappings(table, source_keys, ended=ended)
 
     def verified(self) -> list[Verified]:
         with self._connected() as connection:

@@ -13,8 +13,10 @@ from apply import fields
 from apply.drawing import draw
 from apply.own import REFEREE, name_type
 from apply.plan import ORDINAL, SET, SOURCE_KEY, Plan
+from apply.shared import Mine
 from apply.transaction import Job, Transaction
 from schemas.errors import Operator
+from schemas.faults import reach
 
 DRAWN = sa.Table(
     "headwater_drawn",
@@ -42,6 +44,7 @@ def name_rows(transaction: Transaction, job: Job) -> None:
     if new:
         _stage(transaction, new, draw(transaction, job, new))
         _refuse_used(transaction, plan)
+        _reserve(transaction, job)
         _pair(transaction, job)
 
 
@@ -67,6 +70,30 @@ def _refuse_used(transaction: Transaction, plan: Plan) -> None:
         )
 
 
+def _reserve(transaction: Transaction, job: Job) -> None:
+    """Map the new rows in the shared referee, where there is one."""
+    shared, stage, rows = transaction.referee.shared, job.plan.stage, job.rows
+    if shared is None:
+        return
+    columns = stage.c[ORDINAL], stage.c[SOURCE_KEY], DRAWN.c.local_key, DRAWN.c.sync_id
+    same = DRAWN.c[ORDINAL] == stage.c[ORDINAL]
+    keys = dict(zip(rows.ordinals, rows.keys, strict=True))
+    # Of a key that was given to several rows, the last one counts.
+    made = {
+        k: at for k, op, at in zip(rows.keys, rows.ops, rows.ordinals, strict=True) if op == "c"
+    }
+    wanted = []
+    for ordinal, source_key, local_key, pair in transaction.connection.execute(
+        sa.select(*columns).select_from(stage.join(DRAWN, same))
+    ):
+        made_at = made.get(keys[ordinal])
+        at = transaction.parking.place(job.batch, ordinal if made_at is None else made_at)
+        is_new = made_at is not None
+        wanted.append(Mine(pair, job.plan.name, int(source_key), int(local_key), at, is_new))
+    shared.reserve(wanted)
+    reach("after-reserve")
+
+
 def _pair(transaction: Transaction, job: Job) -> None:
     plan, stage = job.plan, job.plan.stage
     own, same = stage.c[str(plan.own_key)], DRAWN.c[ORDINAL] == stage.c[ORDINAL]
@@ -84,3 +111,4 @@ def _pair(transaction: Transaction, job: Job) -> None:
     rows = sa.select(*pairs.values()).select_from(stage.join(DRAWN, same))
     added = transaction.run(sa.insert(REFEREE).from_select(list(pairs), rows))
     transaction.session.added(REFEREE, added)
+    transaction.referee.note(sa.select(DRAWN.c.sync_id))

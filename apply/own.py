@@ -227,6 +227,17 @@ REFEREE = sa.Table(
 (apply/referee.py). live: 1, and NULL once the pair has ended; it is never removed.
 """
 
+UNTOLD = sa.Table(
+    "headwater_untold",
+    METADATA,
+    sa.Column("source", name_type(128), nullable=False),
+    sa.Column("sync_id", name_type(36), nullable=False),
+    sa.Index("headwater_untold_by_sync_id", "source", "sync_id"),
+)
+"""Pairs that began or ended, which a shared referee has not been told yet (apply/told.py), some
+twice; always empty without one.
+"""
+
 TABLES = sa.Table(
     "headwater_table",
     METADATA,

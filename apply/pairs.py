@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from apply import referee
 from apply.checkpoint import of
-from apply.own import CHECKPOINT, REFEREE
+from apply.own import CHECKPOINT, REFEREE, UNTOLD
 from apply.target import Pair
 from schemas.errors import Misconfigured
 
@@ -24,12 +24,13 @@ BLOCK = 1_000
 
 class Paired(NamedTuple):
     """A table that has pairs: its source, the source's full name for it, and the key of its rows in
-    the target.
+    the target. is_shared: a shared referee is to be told of them.
     """
 
     source: str
     name: str
     key: sa.Column[Any]
+    is_shared: bool = False
 
 
 def read(
@@ -89,6 +90,7 @@ def assign(
     ]
     if rows:
         connection.execute(sa.insert(REFEREE), rows)
+        _note(connection, table, [str(row["sync_id"]) for row in rows])
     return ended
 
 
@@ -117,8 +119,16 @@ def end(connection: sa.Connection, table: Paired, keys: Sequence[int]) -> list[t
     for some in _blocks([source for source, _ in ended]):
         mine = referee.live(REFEREE, table.source, table.name)
         mine.append(REFEREE.c.source_key.in_(some))
+        _note(connection, table, connection.scalars(sa.select(REFEREE.c.sync_id).where(*mine)))
         connection.execute(sa.update(REFEREE).where(*mine).values(now))
     return ended
+
+
+def _note(connection: sa.Connection, table: Paired, pairs: Iterable[str]) -> None:
+    """Pairs of which a shared referee is to be told."""
+    rows = [{"source": table.source, "sync_id": pair} for pair in pairs if table.is_shared]
+    if rows:
+        connection.execute(sa.insert(UNTOLD), rows)
 
 
 def _live(

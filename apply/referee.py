@@ -12,20 +12,29 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
-from apply.own import REFEREE
+from apply.own import REFEREE, UNTOLD
 from apply.plan import HOLD, ORDINAL, SOURCE_KEY, Link, Plan
 from apply.session import Session
+from apply.shared import Shared
 
 Condition = sa.ColumnElement[bool]
 
 
 class Referee:
     """The pairs of one target and source, within a batch's transaction; tables without a referee
-    cost nothing.
+    cost nothing. shared: who is to know of them, too; has_news: there is something to tell.
     """
 
-    def __init__(self, session: Session, source: str, batch: int) -> None:
+    def __init__(self, session: Session, source: str, batch: int, shared: Shared | None) -> None:
         self._connection, self._source, self._batch = session.connection, source, batch
+        self.shared, self.has_news = shared, False
+
+    def note(self, pairs: sa.Select[Any]) -> None:
+        """These pairs (their sync_ids) begin or end in this transaction."""
+        if self.shared is not None:
+            rows = pairs.add_columns(sa.literal(self._source, sa.String))
+            noted = sa.insert(UNTOLD).from_select(["sync_id", "source"], rows)
+            self.has_news = self._connection.execute(noted).rowcount > 0 or self.has_news
 
     def find(self, plan: Plan, staged: sa.Table) -> None:
         """Give staged rows the local keys of their source keys; what has no pair stays NULL."""
@@ -44,23 +53,27 @@ class Referee:
         if not plan.is_refereed:
             return
         r, keys = REFEREE.c, plan.keys
+        theirs = [*live(REFEREE, plan.source_name, plan.name)]
+        theirs += [r.local_key == keys.c[str(plan.own_key)], keys.c[HOLD] == 0]
+        self.note(sa.select(r.sync_id).where(*theirs))
         self._connection.execute(
             sa.update(REFEREE)
             .values(
                 {r.live: sa.null(), r.until_batch: self._batch, r.until_ordinal: keys.c[ORDINAL]}
             )
-            .where(*live(REFEREE, plan.source_name, plan.name))
-            .where(r.local_key == keys.c[str(plan.own_key)], keys.c[HOLD] == 0)
+            .where(*theirs)
         )
 
     def end_all(self, plan: Plan, ordinal: int) -> None:
         """End every pair of the table."""
         if not plan.is_refereed:
             return
+        every = live(REFEREE, plan.source_name, plan.name)
+        self.note(sa.select(REFEREE.c.sync_id).where(*every))
         self._connection.execute(
             sa.update(REFEREE)
             .values(live=sa.null(), until_batch=self._batch, until_ordinal=ordinal)
-            .where(*live(REFEREE, plan.source_name, plan.name))
+            .where(*every)
         )
 
 

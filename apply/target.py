@@ -39,7 +39,7 @@ class Placement:
     `schema.table.column`. references: source `schema.table.column` -> what it refers to, where the
     source has no foreign key that says so (apply/declared.py).
     referees: patterns over source `schema.table` of tables whose rows are found through
-    headwater_referee.
+    headwater_referee. shared: the database in which several environments map theirs.
     """
 
     schemas: Mapping[str, str] = field(default_factory=dict)
@@ -53,6 +53,28 @@ class Placement:
     missing_parents: Mapping[str, MissingParent] = field(default_factory=dict)
     references: Mapping[str, Declaration] = field(default_factory=dict)
     referees: Sequence[str] = ()
+    shared: "SharedAt | None" = None
+
+
+class SharedAt(NamedTuple):
+    """Where a shared referee is, and what it calls this target."""
+
+    url: str
+    family: str
+    environment: str
+
+
+State = Literal["reserved", "active", "ended"]
+
+
+class Mapped(NamedTuple):
+    """Which row an environment's key means, by a shared referee: a source's or a target's."""
+
+    environment: str
+    table_name: str
+    local_key: int
+    sync_id: str
+    state: State
 
 
 Exemption = Literal["excluded", "pinned", "none"]
@@ -284,6 +306,14 @@ class Target(Protocol):
     def end_pairs(self, table: str, source_keys: Sequence[int]) -> list[tuple[int, int]]:
         """End the pairs of these source keys; those that were. Their rows stay, as the target's
         own.
+        """
+        ...
+
+    def mappings(
+        self, table: str, source_keys: Sequence[int] = (), *, ended: bool = False
+    ) -> Iterator[Mapped]:
+        """What the shared referee has of a table, in every environment, the source's key first; of
+        these keys of the source, where there are any. Raises Misconfigured without one.
         """
         ...
 

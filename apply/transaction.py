@@ -20,6 +20,7 @@ from apply.referee import Referee
 from apply.refused import Reason, Refusal, Refused
 from apply.server import Unstorable
 from apply.session import Session
+from apply.shared import Shared
 from apply.sql import Statements
 from apply.view import Undecided
 from schemas.change import Rows
@@ -81,11 +82,12 @@ class Transaction:
         source: str,
         batch: Standing,
         parking: Parking,
+        shared: Shared | None = None,
     ) -> None:
         self.session, self.server, self.connection = session, session.server, session.connection
         self.parking = parking
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
-        self.referee = Referee(session, source, batch.batch)
+        self.referee = Referee(session, source, batch.batch, shared)
         self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
 

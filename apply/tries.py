@@ -10,6 +10,7 @@ from apply.kept import Kept
 from apply.parking import Parking
 from apply.refused import Refused
 from apply.server import Server
+from apply.target import Placement
 
 T = TypeVar("T")
 
@@ -21,10 +22,12 @@ class _RefusedLate(Exception):
 class Tries(Kept):
     """The part of DatabaseTarget that begins again."""
 
-    def __init__(self, name: str, server: Server, source: str) -> None:
-        super().__init__(name, server, source)
+    def __init__(self, name: str, server: Server, source: str, placement: Placement) -> None:
+        super().__init__(name, server, source, placement)
         self._recalled = False
         """Whether what a connection's batches learn of the target stands for the next one."""
+        self._is_settled = False
+        """Whether a shared referee knows what is durable, and nothing else (apply/told.py)."""
 
     def _tried(self, parking: Parking, write: Callable[[sa.Connection], T]) -> T:
         while True:
@@ -37,7 +40,7 @@ class Tries(Kept):
                     parking.checks_at_once = True
                 # What was staged and learned goes with the connection; plans stay.
                 self._disconnect()
-                self._recalled = False
+                self._recalled = self._is_settled = False
 
     def _commit(self, connection: sa.Connection, parking: Parking) -> None:
         """Where a constraint that is checked only now refuses a row, the next try finds which."""

@@ -3,12 +3,13 @@
 import csv
 import sys
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from apply.target import Pair
+from apply.target import Mapped, Pair
 from ops import show
 from ops.compose import opened_target
 from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
@@ -131,6 +132,36 @@ def end_(
         show.as_json({"ended": _as_dicts(ended)})
     else:
         _tell_ended(ended) if ended else print("no such pair is live")
+
+
+@app.command()
+def shared(
+    target: Target,
+    table: OfTable,
+    source_keys: SourceKeys = None,
+    ended: Ended = False,
+    csv_: Annotated[bool, typer.Option("--csv", help="write all of it as CSV")] = False,
+    limit: Annotated[int, typer.Option(help="at most so many")] = 100,
+    config: ConfigPath = DEFAULT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Show which rows of which environments are the same, by the shared referee."""
+    loaded = begin(config, debug)
+    with opened_target(loaded.config, target) as opened:
+        found = opened.mappings(table, source_keys or (), ended=ended)
+        if csv_:
+            out = csv.writer(sys.stdout, lineterminator="\n")
+            out.writerow(Mapped._fields)
+            out.writerows(found)
+            return
+        some = list(islice(found, limit))
+        rest = sum(1 for _ in found)
+    if json:
+        show.as_json({"mappings": [m._asdict() for m in some], "of": len(some) + rest})
+        return
+    show.table(Mapped._fields, some)
+    print(f"{len(some)} of {len(some) + rest} mappings")
 
 
 def _as_dicts(pairs: Sequence[tuple[int, int]]) -> list[dict[str, int]]:

@@ -26,8 +26,9 @@ from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
 from ops.config_identity import DerivedConfig, Identity, as_selected
 from ops.config_match import MatchConfig, Texts
+from ops.config_referee import RefereeConfig, refuse_unfit
 from ops.config_references import ReferenceConfig
-from ops.database_urls import TARGET_FAMILIES, Place, family_of, place_of
+from ops.database_urls import TARGET_FAMILIES, family_of, place_of, refuse_twice
 from schemas.selection import Selection
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,40}$")]
@@ -257,6 +258,10 @@ class TargetConfig(_Model):
         description='"referee", per table pattern: rows with keys of their own here are found '
         "through a mapping table, and nothing is added to either side (docs/referee.md)",
     )
+    referee: RefereeConfig | None = Field(
+        default=None,
+        description="where rows are mapped together with other environments' (docs/referee.md)",
+    )
     create: bool = Field(default=True, description="make missing tables; false: they must be there")
     parked_limit: NonNegativeInt = Field(
         default=1_000,
@@ -318,6 +323,7 @@ class TargetConfig(_Model):
             exceptions={name: e.exceptions for name, e in self.exceptions.items()},
             references={name: r.declaration for name, r in self.references.items()},
             referees=tuple(self.identity),
+            shared=self.referee.at if self.referee is not None else None,
         )
 
     @model_validator(mode="after")
@@ -360,16 +366,12 @@ class Config(_Model):
 
     @model_validator(mode="after")
     def _one_checkpoint_each(self) -> Self:
-        """A checkpoint is kept in the target's database, by source: two would move the same one."""
-        names: dict[tuple[str, Place], str] = {}
-        for name, target in self.targets.items():
-            other = names.setdefault((target.source, place_of(target.url)), name)
-            if other != name:
-                raise ValueError(
-                    f"targets.{other} and targets.{name} bring source {target.source} into one "
-                    "database, where both would move the same checkpoint: make them one section "
-                    "that maps its tables with schemas or tables, or give each its own database"
-                )
+        refuse_twice({name: (t.source, t.url) for name, t in self.targets.items()})
+        return self
+
+    @model_validator(mode="after")
+    def _refereed(self) -> Self:
+        refuse_unfit(self.targets, self.sources)
         return self
 
     def targets_of(self, source: str) -> list[str]:

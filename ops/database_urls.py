@@ -36,3 +36,18 @@ def place_of(url: str) -> Place:
     host = (parts.host or "localhost").lower()
     host = "localhost" if host in ("127.0.0.1", "::1") else host
     return host, parts.port or _PORTS[family], parts.database or ""
+
+
+def refuse_twice(targets: Mapping[str, tuple[str, str]]) -> None:
+    """A checkpoint is kept in the target's database, by source: two would move the same one.
+    targets: (source, url) by name. Raises ValueError.
+    """
+    names: dict[tuple[str, Place], str] = {}
+    for name, (source, url) in targets.items():
+        other = names.setdefault((source, place_of(url)), name)
+        if other != name:
+            raise ValueError(
+                f"targets.{other} and targets.{name} bring source {source} into one database, "
+                "where both would move the same checkpoint: make them one section that maps its "
+                "tables with schemas or tables, or give each its own database"
+            )

@@ -23,11 +23,15 @@ POINTS = (
     "after-target-commit",
 )
 
+REFEREE_POINTS = ("after-reserve", "before-confirm")
+"""Those that only a target with a shared referee comes by."""
+
 _point, _, _number = os.environ.get("HEADWATER_FAULT", "").partition(":")
 _left = int(_number or 1)
-if _point and _point not in POINTS:
+_known = POINTS + REFEREE_POINTS
+if _point and _point not in _known:
     raise SystemExit(
-        f"HEADWATER_FAULT names no fault point: {_point!r}; the points are {', '.join(POINTS)}"
+        f"HEADWATER_FAULT names no fault point: {_point!r}; the points are {', '.join(_known)}"
     )
 
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from apply.catalog import LONGEST_NAME
 from apply.fit import family_of
-from apply.own import ENROLLED, REFEREE
+from apply.own import ENROLLED, REFEREE, UNTOLD
 from apply.server import Cause
 from ops.enrol.side import Side
 from ops.enrol.twin import Twin
@@ -137,7 +137,7 @@ def _refused(side: Side, twin: Twin, step: Step, error: sa.exc.DBAPIError) -> Ex
 def make_records(side: Side) -> None:
     """The tables of assignments and of pairs, where they are not there yet."""
     with side.connected() as connection:
-        for table in (ENROLLED, REFEREE):
+        for table in (ENROLLED, REFEREE, UNTOLD):
             table.create(connection, checkfirst=True)
         connection.commit()
 

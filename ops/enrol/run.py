@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from apply.opened import opened
 from ops.compose import opened_source, source_config, target_config
 from ops.config import Config
 from ops.config_identity import DerivedConfig
@@ -22,7 +23,7 @@ from ops.enrol.assign import Both, assign, undone
 from ops.enrol.findings import Found, found
 from ops.enrol.rules import step
 from ops.enrol.scratch import Scratch
-from ops.enrol.side import Side, entries, opened
+from ops.enrol.side import Side, entries
 from ops.enrol.twin import Match, Twin, twins
 from schemas.errors import Misconfigured
 from schemas.table import Table

@@ -41,21 +41,6 @@ _KEYS: Mapping[str, Kind] = {
 """Families of primary keys by which a row can be named, and how they are read."""
 
 
-def opened(url: str, family: str) -> Server:
-    """A server by its url; nothing is connected yet."""
-    if family == "mysql":
-        from apply.mysql import MySQLServer
-
-        return MySQLServer(url)
-    if family == "sqlite":
-        from apply.sqlite import SqliteServer
-
-        return SqliteServer(url)
-    from apply.postgres import PostgresServer
-
-    return PostgresServer(url)
-
-
 @dataclass(frozen=True, slots=True)
 class Block:
     """Rows as columns: their keys as JSON, their ids, and the texts of the twin's columns."""

@@ -175,7 +175,8 @@ def twins(
                 )
         if target is not None:
             if has_referee(table, placement):
-                twin.paired = Paired(source, name, next(iter(target.primary_key.columns)))
+                key = next(iter(target.primary_key.columns))
+                twin.paired = Paired(source, name, key, placement.shared is not None)
                 twin.partner = partner(twin.paired) if has_pairs else None
             exceptions = of(name, placement)
             twin.renamed = exceptions.rename
