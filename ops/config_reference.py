@@ -9,6 +9,7 @@ from ops.config import LogConfig, SourceConfig, TargetConfig
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
 from ops.config_match import MatchConfig
+from ops.config_referee import RefereeConfig
 from ops.config_references import ReferenceConfig
 
 SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
@@ -19,6 +20,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ('targets.NAME.exceptions."TABLE"', ExceptionsConfig),
     ('targets.NAME.match."schema.table"', MatchConfig),
     ('targets.NAME.references."schema.table.column"', ReferenceConfig),
+    ("targets.NAME.referee", RefereeConfig),
 )
 
 EXAMPLE = """\

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import csv
 import re
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import orjson
 import pytest
+from typer.testing import CliRunner
 
+from ops.cli import app
 from tests.acceptance import test_children_page as children
 from tests.acceptance.test_children_page import Reader
-from tests.faults.pipeline import ROOT, scheme, until
+from tests.faults.pipeline import ROOT, Pipeline, schema_of, scheme, until, user_url
 from tests.services.database import Database
 from tests.services.server import Server
 
 PAGE = (ROOT / "docs" / "referee.md").read_text()
 EXAMPLE = PAGE.partition("## An example")[2].partition("\n## ")[0]
+SHARED = PAGE.partition("## Shared by several environments")[2].partition("\n## ")[0]
 PAIRS = [("mysql", "postgres"), ("postgres", "mariadb")]
 
 POSTGRES = """
@@ -98,3 +103,60 @@ def test_its_commands_do_what_it_says(reader: Reader) -> None:
     finally:
         running.alive()
         running.stop()
+
+
+def test_what_it_says_of_several_environments(
+    new_database: Callable[[Server], Database],
+    mysql: Server,
+    postgres: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """T31: a branch and a depot, and what is theirs alone."""
+    source, branch, third = new_database(mysql), new_database(postgres), new_database(postgres)
+    source.execute(tables(source) + "insert into users (name) values ('ann'), ('bob')")
+    branch.execute(tables(branch) + "select setval('users_id_seq', 500)")
+    (toml,) = re.findall(r"```toml\n(.*?)```", SHARED, re.DOTALL)
+    for was, now in (
+        (r'"mysql:.*?"', f'"{user_url(source)}"'),
+        (r'"postgresql:[^"]*/branch"', f'"{user_url(branch)}"'),
+        (r'"postgresql:[^"]*/referee"', f'"{user_url(third)}"'),
+        (r"\bshop\.\*", f"{schema_of(source)}.*"),
+        (r"\{ shop = ", f"{{ {schema_of(source)} = "),
+    ):
+        toml = re.sub(was, now, toml)
+    (tmp_path / "headwater.toml").write_text(toml)
+    monkeypatch.chdir(tmp_path)
+    flow = Pipeline(tmp_path, "shop", source, {}, {})
+
+    def types(line: str) -> str:
+        words = line.partition("#")[0].partition(">")[0].replace("shop.", f"{schema_of(source)}.")
+        done = CliRunner().invoke(app, words.split()[1:])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    begin, correct = re.findall(r"```sh\n(.*?)```", SHARED, re.DOTALL)
+    prepare, capture, *catch_up, look, export = begin.splitlines()
+    types(prepare)
+    running = flow.start(*capture.removesuffix("&").split()[1:])
+    try:
+        for line in catch_up:
+            types(line)
+        found = orjson.loads(types(f"{look} --json"))["mappings"]
+        assert [(m["environment"], m["local_key"], m["state"]) for m in found] == [
+            ("shop", 1, "active"), ("branch", 501, "active"), ("depot", 1, "active"),
+        ]  # fmt: skip
+        assert len({m["sync_id"] for m in found}) == 1
+        assert len(list(csv.DictReader(types(export).splitlines()))) == 2 * 3
+        with closing(sqlite3.connect(tmp_path / "depot.db")) as depot, depot:
+            depot.execute("insert into users (id, name) values (4, 'Ann')")
+        assign, again = correct.splitlines()
+        types(assign)
+        now = orjson.loads(types(f"{again} --json"))["mappings"]
+        assert [(m["local_key"], m["state"]) for m in now if m["environment"] == "depot"] == [
+            (1, "ended"), (4, "active"),
+        ]  # fmt: skip
+        assert {m["sync_id"] for m in now} == {found[0]["sync_id"]}
+        running.alive()
+    finally:
+        flow.close()
