@@ -49,12 +49,15 @@ class Referee:
         )
 
     def end(self, plan: Plan) -> None:
-        """The rows of the staged keys that are not held are gone: end their pairs."""
+        """End the pairs of the staged keys that are not held and whose rows are gone."""
         if not plan.is_refereed:
             return
         r, keys = REFEREE.c, plan.keys
         theirs = [*live(REFEREE, plan.source_name, plan.name)]
         theirs += [r.local_key == keys.c[str(plan.own_key)], keys.c[HOLD] == 0]
+        # One that something still references has stayed.
+        rows = plan.target.alias("hw_row")
+        theirs.append(~sa.exists().where(rows.c[str(plan.own_key)] == r.local_key))
         self.note(sa.select(r.sync_id).where(*theirs))
         self._connection.execute(
             sa.update(REFEREE)
