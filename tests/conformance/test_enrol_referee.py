@@ -7,10 +7,14 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from ops.cli import app
+from ops.compose import opened_target
 from ops.enrol.assign import resolve, undo
 from ops.enrol.run import both_sides, both_twins
 from ops.enrol.scratch import CHANGED, MANY, OTHER, TAKEN
+from ops.prepare import prepare_all
 from schemas.errors import Misconfigured, SchemaConflict
 from tests.acceptance.test_operator_errors import NewDatabase, unchanged
 from tests.conformance.test_enrol import everything, matched, started
@@ -48,6 +52,13 @@ def flow(
     )
     with refereed(source, target, tmp_path) as made:
         yield made
+
+
+def types(flow: Pipeline, *words: str) -> str:
+    """Run a command in this process; what it printed."""
+    done = CliRunner().invoke(app, [*words, "--config", str(flow.folder / "headwater.toml")])
+    assert done.exit_code == 0, done.output
+    return done.output
 
 
 def pairs(flow: Pipeline, table: str = "users") -> dict[int, int]:
@@ -97,7 +108,7 @@ def test_rows_with_one_partner_are_paired_and_nothing_is_added_to_a_table(flow: 
         (0, f.matched) for f in report.tables
     ]
     assert again.tables[0].matched_by == {"the same id": 3}
-    flow.prepare()
+    prepare_all(flow.config, [flow.name], ["branch"])
     flow.capture()
     flow.run("catch-up", "branch")
     assert flow.verify("branch").count == 0
@@ -134,7 +145,7 @@ def test_pairs_are_made_and_taken_back_by_hand(one_flow: Pipeline) -> None:
     assert pairs(flow) == {2: 102}
     changed = [(g.source_keys, g.target_keys) for g in found.ambiguous if g.reason == CHANGED]
     assert sorted(changed) == [([1], [101]), ([3], [103])]
-    flow.run("enrol", "assign", "branch", users, "--source-key", "5", "--target-key", "106")
+    types(flow, "enrol", "assign", "branch", users, "--source-key", "5", "--target-key", "106")
     assert pairs(flow) == {2: 102, 5: 106}
     before = everything(target, "users")
     with both_sides(flow.config, "branch") as both:
@@ -147,16 +158,16 @@ def test_pairs_are_made_and_taken_back_by_hand(one_flow: Pipeline) -> None:
         with pytest.raises(Misconfigured, match="no assignment"):
             undo(both, twin, ["2", "9"], mint=False)
     assert pairs(flow) == {2: 102, 5: 106}, "all of them or none"
-    said = flow.run("enrol", "undo", "branch", users, "2")
+    said = types(flow, "enrol", "undo", "branch", users, "2")
     assert f"headwater snapshot {flow.name} {users} --for branch --id 2" in said
     assert everything(target, "users") == before
     matched(flow, apply=True)
     assert 2 not in pairs(flow)
     ended = "select source_key, local_key from headwater_referee where live is null"
     assert target.query(ended) == [(2, 102)]
-    listed = flow.start("referee", "list", "branch", users)
-    assert listed.wait() == 78
-    assert "then headwater prepare branch" in listed.said
+    unprepared = pytest.raises(Misconfigured, match="with a referee in target")
+    with opened_target(flow.config, "branch") as branch, unprepared:
+        list(branch.pairs(users))
 
 
 def test_a_row_that_has_another_pair_keeps_it(one_flow: Pipeline) -> None:
