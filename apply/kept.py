@@ -7,7 +7,7 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from apply import checked, exempt, parked, pause, recorded, verified
+from apply import ancestors, checked, exempt, parked, pause, recorded, verified
 from apply.checked import Checked
 from apply.checkpoint import lock, of
 from apply.connected import Connected
@@ -27,6 +27,8 @@ class Kept(Connected):
     def __init__(self, name: str, server: Server, source: str) -> None:
         super().__init__(name, server)
         self._source = source
+        # Whether ancestors may be noted that nobody has asked for.
+        self._wants = True
 
     def tables(self) -> list[Table]:
         with self._connected() as connection:
@@ -105,6 +107,32 @@ class Kept(Connected):
     def exempted(self) -> Exempted:
         with self._connected() as connection:
             return exempt.read(connection, self._source).rows
+
+    def wanted(self) -> Mapping[str, Sequence[str]]:
+        if not self._wants:
+            return {}
+        with self._connected() as connection:
+            found = ancestors.wanted(connection, self._source)
+        self._wants = bool(found)
+        return found
+
+    def was_asked(self, table: str, identities: Sequence[str], number: int) -> None:
+        with self._connected() as connection:
+            ancestors.was_asked(connection, self._source, table, identities, number)
+            connection.commit()
+
+    def ask_again(self, upto: int, copying: Collection[int]) -> None:
+        with self._connected() as connection:
+            self._wants |= ancestors.ask_again(connection, self._source, upto, copying) > 0
+            connection.commit()
+
+    def ancestors(self) -> Mapping[str, Sequence[str]]:
+        with self._connected() as connection:
+            return ancestors.noted(connection, self._source)
+
+    def awaited(self) -> int:
+        with self._connected() as connection:
+            return ancestors.awaited(connection, self._source)
 
     def verified(self) -> list[Verified]:
         with self._connected() as connection:

@@ -6,10 +6,12 @@ attempt opens everything anew. A target that is paused is waited for.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from apply.loop import apply
 from apply.target import Applied, Paused, Target
 from ops import journal, show
+from ops.ancestors import Asking
 from ops.backlog import Backlog, backlog, named
 from ops.compose import opened_log, opened_target, target_config
 from ops.config import Config
@@ -81,11 +83,13 @@ def run_apply(
             nonlocal total
             total += rows
             account.add(rows, batch)
+            asking.applied(batch)
             if batch is not None:
                 seen(batch)
             heed(batch is not None)
 
         with opened_log(config, source) as log, opened_target(config, name) as target:
+            asking = Asking(target, partial(opened_log, config, source))
             # Not later: after a lost connection, the one who holds it may be this very process.
             if not target.hold() and once and not began:
                 raise rival(name)
@@ -94,6 +98,7 @@ def run_apply(
                 try:
                     with named(name):
                         apply(log, target, follow=not once, seen=applied)
+                    asking.applied(None)
                     return
                 except TargetPaused:
                     if once:
