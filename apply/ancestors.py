@@ -60,6 +60,11 @@ class Ancestors:
         """At a batch's end: note what is missing, and let go of what nothing needs any more."""
         if not self._bringing:
             return
+        if self._is_lossy:
+            # Of tables that no reference brings any more.
+            others = ANCESTOR.c.table_name.not_in(list(self._bringing))
+            mine = ANCESTOR.c.source == self._in.source
+            self._in.run(sa.delete(ANCESTOR).where(mine, others))
         plans = sorted(map(self._in.plan, self._bringing), key=lambda plan: -plan.rank)
         for plan in plans:
             parked = self._parked_for(plan)

@@ -59,6 +59,7 @@ def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Swe
 def release(transaction: Transaction, waiting: set[str], sweeps: Sweeps) -> None:
     """Apply the parked changes that were asked for, and those that waited for them."""
     Writing(transaction, waiting, sweeps).finish()
+    transaction.ancestors.note("d")
     transaction.ancestors.settle()
 
 

@@ -11,6 +11,8 @@ from contextlib import AbstractContextManager
 import orjson
 
 from apply.target import Target
+from ops.compose import target_config
+from ops.config import Config
 from ops.resync import KEYS
 from schemas.change import Batch
 from schemas.progress import asked_copies
@@ -21,14 +23,24 @@ from transport.record import Request
 
 
 class Asking:
-    """One attempt's; log: opens the source's log."""
+    """One attempt's; does nothing where no table brings ancestors. log: opens the source's log."""
 
-    def __init__(self, target: Target, log: Callable[[], AbstractContextManager[Log]]) -> None:
+    def __init__(
+        self, config: Config, target: Target, log: Callable[[], AbstractContextManager[Log]]
+    ) -> None:
         self._target, self._log = target, log
-        self._has_looked_back = False
+        exceptions = target_config(config, target.name).exceptions.values()
+        self._is_needed = any(one.ancestors for one in exceptions)
+        self._has_begun = self._has_looked_back = False
 
     def applied(self, batch: Batch | None) -> None:
         """A batch was applied, or nothing is left to apply: ask for what is wanted now."""
+        if not self._is_needed:
+            return
+        if not self._has_begun:
+            # The exception may be new: what is missing was there before it.
+            self._has_begun = True
+            self._target.retry([])
         if batch is not None and not self._has_looked_back:
             # Once: what is refused again would be asked for without end.
             self._has_looked_back = True

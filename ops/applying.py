@@ -89,7 +89,7 @@ def run_apply(
             heed(batch is not None)
 
         with opened_log(config, source) as log, opened_target(config, name) as target:
-            asking = Asking(target, partial(opened_log, config, source))
+            asking = Asking(config, target, partial(opened_log, config, source))
             # Not later: after a lost connection, the one who holds it may be this very process.
             if not target.hold() and once and not began:
                 raise rival(name)

@@ -187,7 +187,7 @@ def catch_up(
                 if progress.level:
                     raise _Reached
 
-            asking = Asking(target, partial(opened_log, config, settings.source))
+            asking = Asking(config, target, partial(opened_log, config, settings.source))
 
             def applied(batch: Batch | None, rows: int) -> None:
                 heed(batch is not None)

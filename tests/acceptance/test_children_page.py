@@ -20,7 +20,10 @@ from tests.services.database import Database
 from tests.services.server import Server
 
 PAGE = (ROOT / "docs" / "children.md").read_text()
-EXAMPLE = PAGE.partition("## An example")[2].partition("\n## ")[0]
+EXAMPLE, ANCESTORS = (
+    PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    for title in ("An example", "Ancestors")
+)
 PAIRS = [("mysql", "postgres")]
 
 POSTGRES = """
@@ -35,6 +38,12 @@ create table users (id bigint auto_increment primary key, sync_id char(36) not n
 create table orders (id bigint auto_increment primary key, sync_id char(36) not null unique,
   user_id bigint, foreign key (user_id) references users (id));
 """
+
+
+def commands(section: str) -> list[str]:
+    """What a section says to type."""
+    (block,) = re.findall(r"```sh\n(.*?)```", section, re.DOTALL)
+    return str(block).splitlines()
 
 
 class Reader:
@@ -54,7 +63,7 @@ class Reader:
 
     def here(self, text: str) -> str:
         """The page's tables, as they are called in this test."""
-        return re.sub(r"\bshop\.(?=users|\*)", f"{schema_of(self.source)}.", text)
+        return re.sub(r"\bshop\.(?=users|orders|\*)", f"{schema_of(self.source)}.", text)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -135,6 +144,23 @@ def test_its_commands_do_what_it_says(reader: Reader) -> None:
             reader.types(line)
         assert reader.sees() == [("1", "eu:new", "new"), late, ("4", "eu:new", "new")]
         assert reader.target.query("select min(price), max(price) from users") == [(50, 50)]
+        (more,) = re.findall(
+            r"(\[targets\.branch\.exceptions.\"shop\.orders.*?)```", ANCESTORS, re.DOTALL
+        )
+        with (reader.folder / "headwater.toml").open("a") as toml:
+            toml.write(reader.here(more))
+        for line in commands(ANCESTORS):
+            reader.types(line)
+        assert reader.sees() == [
+            ("1", "eu:new", "new"),
+            ("2", "us:new", "new"),
+            late,
+            ("4", "eu:new", "new"),
+        ]
+        assert reader.target.query("select count(*) from orders where user_id is null") == [(0,)]
+        reader.source.execute("update orders set user_id = 1 where user_id = 2")
+        reader.types("headwater catch-up branch")
+        assert reader.sees() == [("1", "eu:new", "new"), late, ("4", "eu:new", "new")]
     finally:
         capture.alive()
         capture.stop()
