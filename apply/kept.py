@@ -7,7 +7,7 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from apply import ancestors, checked, exempt, parked, pause, recorded, verified
+from apply import ancestors, checked, exempt, parked, pause, recorded, sessions, verified
 from apply.checked import Checked
 from apply.checkpoint import lock, of
 from apply.connected import Connected
@@ -133,6 +133,15 @@ class Kept(Connected):
     def awaited(self) -> int:
         with self._connected() as connection:
             return ancestors.awaited(connection, self._source)
+
+    def sessions(self) -> list[str]:
+        with self._connected() as connection:
+            return sessions.read(connection, self._source)
+
+    def keep_sessions(self, names: Sequence[str]) -> None:
+        with self._connected() as connection:
+            sessions.keep(connection, self._source, names)
+            connection.commit()
 
     def verified(self) -> list[Verified]:
         with self._connected() as connection:

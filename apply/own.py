@@ -196,6 +196,16 @@ ANCESTOR = sa.Table(
 (apply/ancestors.py). asked: the number of the request for it; NULL: not asked yet.
 """
 
+SESSION = sa.Table(
+    "headwater_session",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("sessions", text_type(), nullable=False),
+)
+"""The names of the last sessions in which the source's changes were applied, newest last, as JSON
+(ops/readers.py).
+"""
+
 PAUSED = sa.Table(
     "headwater_paused",
     METADATA,

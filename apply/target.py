@@ -311,6 +311,14 @@ class Target(Protocol):
         """
         ...
 
+    def sessions(self) -> list[str]:
+        """The names of the last sessions in which changes were applied here, newest last."""
+        ...
+
+    def keep_sessions(self, names: Sequence[str]) -> None:
+        """Have these in their place, durably."""
+        ...
+
     def verified(self) -> list[Verified]:
         """What verify last found, as status shows it."""
         ...

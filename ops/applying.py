@@ -16,6 +16,7 @@ from ops.backlog import Backlog, backlog, named
 from ops.compose import opened_log, opened_target, target_config
 from ops.config import Config
 from ops.flow import Account
+from ops.readers import Reading
 from ops.supervise import Signals, supervise
 from schemas.change import Batch, Offset, Position
 from schemas.errors import Fenced, TargetPaused
@@ -84,16 +85,19 @@ def run_apply(
             total += rows
             account.add(rows, batch)
             asking.applied(batch)
+            reading.look()
             if batch is not None:
                 seen(batch)
             heed(batch is not None)
 
         with opened_log(config, source) as log, opened_target(config, name) as target:
             asking = Asking(config, target, partial(opened_log, config, source))
+            reading = Reading(target, partial(opened_log, config, source))
             # Not later: after a lost connection, the one who holds it may be this very process.
             if not target.hold() and once and not began:
                 raise rival(name)
             began = True
+            reading.look()
             while True:
                 try:
                     with named(name):

@@ -19,6 +19,7 @@ from ops.ancestors import Asking
 from ops.applying import rival
 from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
+from ops.readers import Reading
 from ops.supervise import Signals, supervise
 from ops.verify_fence import Records
 from schemas.change import Batch, Position
@@ -189,9 +190,14 @@ def catch_up(
 
             asking = Asking(config, target, partial(opened_log, config, settings.source))
 
+            reading = Reading(target, partial(opened_log, config, settings.source))
+            if not watch:
+                reading.look()
+
             def applied(batch: Batch | None, rows: int) -> None:
                 heed(batch is not None)
                 asking.applied(batch)
+                reading.look()
                 if account.is_due:
                     look()
 
