@@ -10,7 +10,7 @@ earlier does not, once the other has gone on from there.
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from time import monotonic, time_ns
+from time import monotonic, time
 from uuid import uuid4
 
 import structlog
@@ -47,16 +47,17 @@ class Reading:
         with self._log() as reads:
             mine = self._target.sessions()
             self._refuse_other(reads, mine)
+            if mine and 0 <= time() - drawn_at(mine[-1]) < DRAW_S:
+                return  # prompted often: a replica may still lack what was drawn just now
             # First here: a log that has what the target has not would be another's.
-            mine = [*mine, uuid4().hex[:16]][-KEPT:]
-            self._target.keep_sessions(mine)
-            _note(reads, self._target, mine)
+            mine = _drawn(self._target)
+            _note(reads, self._target, mine[-2:][0])
 
     def _refuse_other(self, reads: Log, mine: list[str]) -> None:
         name, reader = self._target.name, reads.reader(self._target.name)
         if reader is None or reader.session in mine:
             return
-        age_s = time_ns() / 1e9 - reader.at / 1e6
+        age_s = time() - reader.at / 1e6
         if not mine and age_s > LIVE_S:
             log.warning("reader_replaced", target=name, last_read_s=round(age_s))
             return
@@ -69,9 +70,19 @@ class Reading:
 
 def adopt(reads: Log, target: Target) -> None:
     """Let this database be who reads by the target's name; any other is refused from then on."""
-    mine = [*target.sessions(), uuid4().hex[:16]][-KEPT:]
+    _note(reads, target, _drawn(target)[-1])
+
+
+def drawn_at(session: str) -> int:
+    """When a session was drawn, in seconds since 1970."""
+    return int(session.partition(".")[0])
+
+
+def _drawn(target: Target) -> list[str]:
+    """Draw a session; the target's own, newest last."""
+    mine = [*target.sessions(), f"{int(time())}.{uuid4().hex[:16]}"][-KEPT:]
     target.keep_sessions(mine)
-    _note(reads, target, mine[-1:])
+    return mine
 
 
 def forget(config: Config, name: str) -> None:
@@ -85,6 +96,6 @@ def forget(config: Config, name: str) -> None:
         log.warning("reader_not_forgotten", target=name, reason=str(error))
 
 
-def _note(reads: Log, target: Target, mine: list[str]) -> None:
+def _note(reads: Log, target: Target, session: str) -> None:
     applied = target.applied()
-    reads.read_by(target.name, mine[-2:][0], applied.offset if applied else None)
+    reads.read_by(target.name, session, applied.offset if applied else None)

@@ -178,6 +178,7 @@ def test_a_row_that_cannot_wait_is_parked_until_its_ancestor_came(place: Place) 
     assert (target.parked(), target.awaited()) == ([], 0)
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_what_a_request_did_not_bring_is_asked_for_again(place: Place) -> None:
     """T20: a copy that was cancelled; one that is still under way is waited for."""
     target, stream = child(place), Stream()
@@ -191,7 +192,7 @@ def test_what_a_request_did_not_bring_is_asked_for_again(place: Place) -> None:
     assert asked(target) == {"app.users": ["u1"]}
 
 
-@pytest.mark.parametrize("on_leave", ["keep", "mark"])
+@pytest.mark.parametrize("on_leave", ["mark", pytest.param("keep", marks=pytest.mark.full)])
 def test_an_ancestor_that_nothing_needs_is_left_as_rows_that_leave_are(
     place: Place, on_leave: str
 ) -> None:
@@ -236,6 +237,7 @@ def test_a_tree_is_brought_branch_by_branch(place: Place) -> None:
     assert (place.query(tree), target.ancestors()) == ([], {})
 
 
+@pytest.mark.parametrize("place", ["sqlite"], indirect=True)
 def test_ancestors_that_cannot_be_followed_are_refused(place: Place) -> None:
     exceptions = {"app.users": EU, "app.orders": BRINGS}
     target = place.target(exceptions=exceptions, primary_keys="copy")
