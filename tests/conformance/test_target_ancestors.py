@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from random import Random, SystemRandom
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ from apply.target import Target
 from schemas.errors import SchemaConflict
 from tests.conformance.targets import (
     INT,
+    KINDS,
     Place,
     Stream,
     c,
@@ -63,7 +66,7 @@ def child(place: Place, orders: Any = ORDERS, **users: Any) -> Target:
         "app.users": TableExceptions(where="region = 'EU'", **users),
         "app.orders": BRINGS,
     }
-    target = place.target(exceptions=exceptions, parked_limit=10)
+    target = place.target(exceptions=exceptions, parked_limit=1000)
     target.prepare([FIRMS, USERS, orders])
     return target
 
@@ -243,3 +246,106 @@ def test_ancestors_that_cannot_be_followed_are_refused(place: Place) -> None:
     target = place.target(exceptions=exceptions, primary_keys="copy")
     with pytest.raises(SchemaConflict, match="cannot be brought as ancestors"):
         target.prepare([USERS, ORDERS, FIRMS])
+
+
+class Shop:
+    """A source that changes at random, and what a child with ancestors is to have of it."""
+
+    def __init__(self, random: Random, orders: Any) -> None:
+        self.random, self._orders = random, orders
+        self.rows: dict[str, dict[int, dict[str, Any]]] = {"firms": {}, "users": {}, "orders": {}}
+        self._tables = {"firms": FIRMS, "users": USERS, "orders": orders}
+        self._next = 0
+
+    def change(self) -> Any:
+        """One change, as the log has it."""
+        name = self.random.choice(list(self.rows))
+        rows, table = self.rows[name], self._tables[name]
+        what = self.random.choice("cuud")
+        if what == "c" or not rows:
+            self._next += 1
+            rows[self._next] = self._row(name, self._next)
+            return c(table, **rows[self._next])
+        n = self.random.choice(list(rows))
+        column = {"firms": "firm_id", "users": "user_id"}.get(name)
+        children = [row for of in self.rows.values() for row in of.values()]
+        if what == "d" and not any(row.get(column) == n for row in children if column):
+            return d(table, **rows.pop(n))
+        rows[n] = self._row(name, n)
+        return u(table, **rows[n])
+
+    def _row(self, name: str, n: int) -> dict[str, Any]:
+        region = self.random.choice(["EU", "US"])
+        if name == "firms":
+            return firm(n, region, self.random.choice("abc"))
+        parents = list(self.rows["firms" if name == "users" else "users"])
+        may_be_null = name == "users" or self._orders is ORDERS or not parents
+        parent = self.random.choice([None, *parents] if may_be_null else parents)
+        if name == "users":
+            return user(n, region, parent)
+        return order(n, parent, self.random.choice([0, 1]))
+
+    def copies(self, wanted: dict[str, list[str]]) -> list[Any]:
+        """What a copy of these rows brings."""
+        found = []
+        for name, identities in wanted.items():
+            of = name.partition(".")[2]
+            table, rows = self._tables[of], self.rows[of]
+            for identity in identities:
+                row = rows.get(int(identity[1:]))
+                lost = {"id": int(identity[1:]), "sync_id": identity}
+                found.append(r(table, **row) if row else d(table, **lost))
+        return found
+
+    def seen(self) -> list[list[str]]:
+        """The orders, users and firms that are to be there."""
+        orders = [o for o in self.rows["orders"].values() if o["total"] > 0]
+        needed = {o["user_id"] for o in orders}
+        users = [p for p in self.rows["users"].values() if p["region"] == "EU" or p["id"] in needed]
+        needed = {p["firm_id"] for p in users}
+        firms = [f for f in self.rows["firms"].values() if f["region"] == "EU" or f["id"] in needed]
+        return [sorted(row["sync_id"] for row in of) for of in (orders, users, firms)]
+
+    def chain(self) -> list[tuple[Any, Any, Any]]:
+        """What CHAIN gives there."""
+        found = []
+        for o in self.rows["orders"].values():
+            p = self.rows["users"].get(o["user_id"], {})
+            f = self.rows["firms"].get(p.get("firm_id"), {})  # type: ignore[arg-type]
+            if o["total"] > 0:
+                found.append((o["sync_id"], p.get("sync_id"), f.get("sync_id")))
+        return sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("place", "orders"),
+    [
+        ("sqlite", ORDERS),
+        *(
+            pytest.param(kind, orders, marks=pytest.mark.full)
+            for kind in KINDS
+            for orders in (ORDERS, STRICT)
+            if (kind, orders) != ("sqlite", ORDERS)
+        ),
+    ],
+    indirect=["place"],
+)
+def test_any_history_ends_with_what_is_needed_and_nothing_else(place: Place, orders: Any) -> None:
+    """T20, T71: copies come late, twice, or when they are needed no more."""
+    seed = int(os.environ.get("HEADWATER_SEED", "0")) or SystemRandom().randrange(1 << 32)
+    print("HEADWATER_SEED =", seed)
+    target, stream, shop = child(place, orders), Stream(), Shop(Random(seed), orders)
+    asked_for: list[dict[str, list[str]]] = []
+    for n in range(60):
+        changes = [shop.change() for _ in range(shop.random.randrange(1, 6))]
+        deliver(target, stream.batch(*changes), first=n == 0)
+        asked_for += [found] if (found := asked(target)) else []
+        if asked_for and shop.random.random() < 0.3:
+            copy = shop.copies(shop.random.choice(asked_for))
+            deliver(target, stream.batch(*copy, for_target="t", reader="t"))
+    while target.awaited():
+        target.ask_again(7, [])
+        deliver(target, stream.batch(*shop.copies(asked(target)), for_target="t", reader="t"))
+    assert [names(place, of) for of in ("orders", "users", "firms")] == shop.seen()
+    assert sorted(place.query(CHAIN)) == shop.chain()
+    assert target.parked() == []
