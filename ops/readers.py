@@ -18,7 +18,7 @@ import structlog
 from apply.target import Target
 from ops.compose import opened_log, target_config
 from ops.config import Config
-from schemas.errors import HeadwaterError, Operator
+from schemas.errors import HeadwaterError, Misconfigured, Operator
 from transport.log import Log
 
 log = structlog.get_logger()
@@ -44,6 +44,14 @@ class Reading:
         if monotonic() - self._drawn_at < DRAW_S:
             return
         self._drawn_at = monotonic()
+        try:
+            self._look()
+        except Misconfigured as error:
+            # It may read, and that it does. Nothing is lost but the sight of another.
+            log.warning("reader_not_noted", target=self._target.name, reason=str(error))
+            self._drawn_at = float("inf")
+
+    def _look(self) -> None:
         with self._log() as reads:
             mine = self._target.sessions()
             self._refuse_other(reads, mine)

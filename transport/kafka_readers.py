@@ -1,23 +1,19 @@
 """Who last read the log as which target: kept by Kafka as a consumer group's offset with a note.
 
 Nobody joins the group. Its offset is where the reader's next entry is, so that Kafka's own tools
-show how far each target is behind. A user without the right to groups is told so once, and reads
-on: nothing but the detection of a second reader is lost.
+show how far each target is behind.
 """
 
 from time import time_ns
 
-import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from schemas.change import Offset
 from transport.kafka_commits import ANSWER_WITHIN_S, consumer
-from transport.kafka_errors import GONE, RIGHTS, translated
+from transport.kafka_errors import GONE, translated
 from transport.kafka_options import Options
 from transport.log import Reader
 from transport.record import Checkpoint
-
-log = structlog.get_logger()
 
 
 class Readers:
@@ -25,7 +21,6 @@ class Readers:
 
     def __init__(self, options: Options, source: str, topic: str) -> None:
         self._options, self._source, self._topic = options, source, topic
-        self._is_denied = False
 
     def find(self, target: str) -> Reader | None:
         """See transport.log.Log.reader."""
@@ -42,10 +37,8 @@ class Readers:
         self._ask(target, TopicPartition(self._topic, 0, offset, metadata=text))
 
     def _ask(self, target: str, new: TopicPartition | None) -> TopicPartition | None:
-        if self._is_denied:
-            return None
-        group = f"headwater.{self._source}.{target}"
-        client = consumer(self._options, self._source, **{"group.id": group})
+        group = {"group.id": f"headwater.{self._source}.{target}"}
+        client = consumer(self._options, self._source, **group)
         try:
             if new is not None:
                 (found,) = client.commit(offsets=[new], asynchronous=False) or [new]
@@ -55,17 +48,9 @@ class Readers:
             if found.error is not None:
                 raise KafkaException(found.error)
         except KafkaException as error:
-            self._failed(error, group)
-            return None
+            if error.args[0].code() in GONE:
+                return None
+            raise translated(error.args[0], f"note who reads {self._topic}") from error
         finally:
             client.close()
         return found
-
-    def _failed(self, error: KafkaException, group: str) -> None:
-        cause: KafkaError = error.args[0]
-        if cause.code() in GONE:
-            return
-        if cause.code() not in RIGHTS:
-            raise translated(cause, f"note who reads {self._topic}") from error
-        self._is_denied = True
-        log.warning("reader_not_noted", group=group, reason="no right to Read this group")

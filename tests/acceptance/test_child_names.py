@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 import pytest
 import structlog
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from ops import cli
@@ -20,7 +21,7 @@ from ops.compose import opened_log, opened_target
 from ops.config import Config
 from ops.config_file import load
 from ops.readers import Reading
-from schemas.errors import Fenced, Operator
+from schemas.errors import Fenced, Misconfigured, Operator
 from schemas.progress import REQUESTS
 from tests.acceptance.test_children_page import commands, section
 from tests.conformance.targets import Stream, c, column, table
@@ -165,6 +166,23 @@ def test_a_running_child_notices_that_another_took_its_name(
             log.read_by("branch", "another's")
         with pytest.raises(Operator, match="another database"):
             reading.look()
+
+
+def test_a_log_that_may_only_be_read_is_read_unnoted(
+    child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T95: as of a Kafka user without a right to groups; said once."""
+    child.applies()
+
+    def denied(*of: object) -> None:
+        raise Misconfigured("was denied the right to note who reads")
+
+    monkeypatch.setattr(SqliteLog, "read_by", denied)
+    with opened_target(child.config, "branch") as target, capture_logs() as said:
+        reading = Reading(target, partial(opened_log, child.config, "shop"))
+        reading.look()
+        reading.look()
+    assert [entry["event"] for entry in said] == ["reader_not_noted"]
 
 
 def test_two_children_of_one_name(child: Child) -> None:
