@@ -117,9 +117,13 @@ def test_a_clone_that_comes_online_is_refused_until_it_takes_the_name(child: Chi
 
 @pytest.mark.full
 def test_a_clone_of_a_server_is_refused_too(
-    postgres: Server, new_database: Callable[[Server], Database], tmp_path: Path
+    postgres: Server,
+    new_database: Callable[[Server], Database],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """T95"""
+    monkeypatch.setattr("ops.readers.DRAW_S", -1.0)
     database, admin = new_database(postgres), new_database(postgres)
     child = Child(tmp_path, user_url(database))
     child.applies(2)
