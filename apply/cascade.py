@@ -15,7 +15,7 @@ from apply import referee
 from apply.own import REFEREE
 from apply.plan import ORDINAL, Link, Plan
 from apply.refused import Refusal, Refused
-from apply.transaction import ALL, Transaction
+from apply.transaction import Transaction
 from apply.uuids import wire_text
 from schemas.kinds import Kind
 
@@ -96,9 +96,7 @@ def delete(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> None:
     if not keys:
         return
     transaction.put_keys(plan, keys, range(len(keys)))
-    transaction.written += transaction.run(transaction.sql(plan).delete(), **ALL)
-    transaction.referee.end(plan)
-    transaction.parking.touch(plan.name)
+    transaction.delete(plan)
 
 
 def children(

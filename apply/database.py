@@ -184,6 +184,7 @@ class DatabaseTarget(Tries):
             sweeps = Sweeps(transaction, self._sweeping)
             written = writes(transaction, batch, self._waiting, sweeps)
             self._has_parked = parking.save(connection)
+            self._wants = self._wants or transaction.ancestors.wants
             reach("after-target-write")
             reach("before-target-commit")
             self._commit(connection, parking)
@@ -215,6 +216,7 @@ class DatabaseTarget(Tries):
             transaction = self._begin(connection, standing, parking)
             release(transaction, self._waiting, Sweeps(transaction, self._sweeping))
             self._has_parked = parking.save(connection)
+            self._wants = self._wants or transaction.ancestors.wants
             self._commit(connection, parking)
             told.confirm(connection, transaction.referee, self._source)
             return parking.retried

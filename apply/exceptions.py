@@ -27,6 +27,8 @@ class TableExceptions:
     becomes of a row that no longer meets it; "mark": the column `mark` is true from then on.
     rename: source column -> column here. set: column here -> an expression over the source's
     columns. own: columns that are written when a row is inserted, and then never again.
+    ancestors: what its rows reference is here too, and what that references, whatever the
+    conditions of those tables say (apply/ancestors.py).
     """
 
     where: str | None = None
@@ -35,6 +37,7 @@ class TableExceptions:
     rename: Mapping[str, str] = field(default_factory=dict)
     set: Mapping[str, str] = field(default_factory=dict)
     own: Sequence[str] = ()
+    ancestors: bool = False
 
 
 NONE = TableExceptions()
@@ -122,11 +125,16 @@ def problems(
         if reference.parent not in known or child is None or child.nullable:
             continue
         if of(reference.parent, placement).where is not None:
+            fix = f'filter {name} alike: exceptions."{name}".where, or let the column be NULL'
+            if mine.ancestors:
+                fix = (
+                    "let the column be NULL, or raise parked_limit: until that row has been brought"
+                )
             yield Finding(
                 where=f"{name}.{reference.column}",
                 problem=f"may reference a row of {reference.parent} that is not here, and "
                 "cannot be NULL: such a row is parked",
-                fix=f'filter {name} alike: exceptions."{name}".where, or let the column be NULL',
+                fix=fix,
                 refused=False,
             )
 

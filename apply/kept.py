@@ -7,7 +7,7 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from apply import checked, exempt, parked, pause, recorded, told, verified
+from apply import ancestors, checked, exempt, parked, pause, recorded, sessions, told, verified
 from apply.beats import newest
 from apply.catalog import Catalog
 from apply.checked import Checked
@@ -34,6 +34,8 @@ class Kept(Connected):
     def __init__(self, name: str, server: Server, source: str, placement: Placement) -> None:
         super().__init__(name, server)
         self._source, self._placement = source, placement
+        # Whether ancestors may be noted that nobody has asked for.
+        self._wants = True
         at = placement.shared
         self._shared = at and Shared(opened(at.url, at.family), source, at.environment)
 
@@ -156,6 +158,41 @@ class Kept(Connected):
                 hint=f"targets.{self.name}.referee in the configuration, then headwater prepare",
             )
         yield from self._shared.mappings(table, source_keys, ended=ended)
+
+    def wanted(self) -> Mapping[str, Sequence[str]]:
+        if not self._wants:
+            return {}
+        with self._connected() as connection:
+            found = ancestors.wanted(connection, self._source)
+        self._wants = bool(found)
+        return found
+
+    def was_asked(self, table: str, identities: Sequence[str], number: int) -> None:
+        with self._connected() as connection:
+            ancestors.was_asked(connection, self._source, table, identities, number)
+            connection.commit()
+
+    def ask_again(self, upto: int, copying: Collection[int]) -> None:
+        with self._connected() as connection:
+            self._wants |= ancestors.ask_again(connection, self._source, upto, copying) > 0
+            connection.commit()
+
+    def ancestors(self) -> Mapping[str, Sequence[str]]:
+        with self._connected() as connection:
+            return ancestors.noted(connection, self._source)
+
+    def awaited(self) -> int:
+        with self._connected() as connection:
+            return ancestors.awaited(connection, self._source)
+
+    def sessions(self) -> list[str]:
+        with self._connected() as connection:
+            return sessions.read(connection, self._source)
+
+    def keep_sessions(self, names: Sequence[str]) -> None:
+        with self._connected() as connection:
+            sessions.keep(connection, self._source, names)
+            connection.commit()
 
     def verified(self) -> list[Verified]:
         with self._connected() as connection:

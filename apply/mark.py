@@ -6,6 +6,7 @@ A row of the checkpoint table beside the checkpoint's own.
 
 import sqlalchemy as sa
 
+from apply.ancestors import ask_again
 from apply.own import CHECKPOINT, STREAM
 from schemas.change import Offset
 
@@ -29,6 +30,8 @@ def mark(connection: sa.Connection, source: str, start: Offset | None) -> None:
         zero = {"epoch": 0, "batch": 0, "applied_at": 0, "rows_applied": 0}
         row = {"source": source, "stream": MARK} | zero
         connection.execute(sa.insert(CHECKPOINT).values(row))
+    # It may be another log: a request's number there means nothing here.
+    ask_again(connection, source)
     if start is not None:
         nowhere = CHECKPOINT.c.log_offset.is_(None)
         begin = sa.update(CHECKPOINT).where(_of(source, STREAM), nowhere)

@@ -65,6 +65,7 @@ def merge(
             writing.block(found)
     writing.finish()
     merging.delete_extra(is_last=True)
+    transaction.ancestors.settle()
     return transaction.written
 
 

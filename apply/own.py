@@ -183,6 +183,29 @@ EXEMPT = sa.Table(
 )
 """Rows that are left as they are here, or here whatever a condition says (apply/exempt.py)."""
 
+ANCESTOR = sa.Table(
+    "headwater_ancestor",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("identity", name_type(), primary_key=True),
+    sa.Column("is_here", sa.Integer, nullable=False),
+    sa.Column("asked", sa.BigInteger),
+)
+"""Rows that are here, or are to come, because others reference them, whatever a condition says
+(apply/ancestors.py). asked: the number of the request for it; NULL: not asked yet.
+"""
+
+SESSION = sa.Table(
+    "headwater_session",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("sessions", text_type(), nullable=False),
+)
+"""The names of the last sessions in which the source's changes were applied, newest last, as JSON
+(ops/readers.py).
+"""
+
 PAUSED = sa.Table(
     "headwater_paused",
     METADATA,

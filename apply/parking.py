@@ -225,6 +225,14 @@ class Parking:
             and (reason == "referenced" or {c.waits_table, c.table_name} & self._touched)
         ]
 
+    def awaited(self, parent: str, children: Collection[str]) -> set[str]:
+        """The source keys of this table's rows for which rows of those tables wait."""
+        return {
+            str(c.waits_key)
+            for c in self._changes
+            if c.waits_table == parent and c.table_name in children and c.row not in self._released
+        }
+
     def _may_try(self, row: Row) -> bool:
         return row in self._queues and row not in self._released and row not in self._stuck
 

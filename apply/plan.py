@@ -72,6 +72,8 @@ class Link:
     nullable: bool
     waits: bool = False
     on_delete: str = "NO ACTION"
+    brings: bool = False
+    """Whether the parent is here for the row, whatever its own table's condition says."""
     named: Fields | None = None
     """How the text of the parent's identity is staged; None where that is not done."""
     key_kind: Kind | None = None
@@ -172,6 +174,11 @@ class Plan:
     def identity(self) -> tuple[str, ...]:
         """The columns that find a row."""
         return self.source.identity
+
+    @property
+    def has_condition(self) -> bool:
+        """Whether only rows that meet a condition are here."""
+        return self.view is not None and self.view.where is not None
 
     @property
     def is_refereed(self) -> bool:
@@ -297,6 +304,12 @@ class Plan:
         if names not in self.sets:
             self.sets.append(names)
         return self.sets.index(names)
+
+
+Bringing = Mapping[str, Sequence[tuple[Plan, Link]]]
+"""By parent's full name: the references whose parents are here for them (apply/ancestors.py); of
+tables without one, nothing.
+"""
 
 
 def _staging(name: str) -> sa.Table:

@@ -5,6 +5,7 @@ Nothing is changed here. A problem is a `Finding`; a plan is made only for a tab
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import sqlalchemy as sa
 
@@ -23,7 +24,7 @@ from apply.placement import (
     waits_for_parent,
     wanted,
 )
-from apply.plan import Link, Plan, Reference, Taken
+from apply.plan import Bringing, Link, Plan, Reference, Taken
 from apply.referee_fit import referee_problems
 from apply.references import (
     chosen_keys,
@@ -32,6 +33,8 @@ from apply.references import (
     translated_columns,
     translated_keys,
     untranslatable,
+    with_ancestors,
+    without_ancestors,
 )
 from apply.server import Server
 from apply.target import Placement
@@ -75,6 +78,7 @@ def problems(
     others = translated_columns(table, known, placement)
     found = [*untranslatable(table, known, placement), *unusable(table, known, placement)]
     found += suspected(table, known, placement)
+    found += without_ancestors(table, known, placement)
     found += exceptions.problems(table, known, placement, others)
     place = catalog.place(name)
     target = catalog.table(place)
@@ -185,7 +189,7 @@ def _key_problems(
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plans:
     """newest: by full name, for the newest description. older: by fingerprint, for the others of a
     batch in which a table was altered. refused: by full name, why rows of a table must not be
@@ -195,6 +199,17 @@ class Plans:
     newest: Mapping[str, Plan]
     older: Mapping[str, Plan]
     refused: Mapping[str, Sequence[Finding]]
+
+    @cached_property
+    def bringing(self) -> Bringing:
+        """The references whose parents are here for their rows (apply/ancestors.py)."""
+        found: dict[str, list[tuple[Plan, Link]]] = {}
+        for plan in self.newest.values():
+            for link in plan.links:
+                parent = self.newest.get(link.parent_name)
+                if link.brings and parent is not None and parent.has_condition:
+                    found.setdefault(link.parent_name, []).append((plan, link))
+        return found
 
     def refuse(self, name: str) -> None:
         """Raise SchemaConflict where the table is refused."""
@@ -325,7 +340,10 @@ def _links(
     names: set[str],
     order: Mapping[str, int],
 ) -> list[Link]:
-    translated = translated_keys(table, known, placement)
+    translated, bringing = (
+        translated_keys(table, known, placement),
+        with_ancestors(known, placement),
+    )
     constrained = catalog.constrained(catalog.place(table.full_name))
     links: list[Link] = []
     for key in followed(table, known, placement):
@@ -362,6 +380,7 @@ def _links(
                 steps=steps(told.path) if told and told.path else None,
                 nth=sum(link.column == key.column for link in links) if told else 0,
                 is_kept=told is not None and told.is_kept,
+                brings=is_translated and told is None and table.full_name in bringing,
             )
         )
     # One column's are set together: all of them late, or none.

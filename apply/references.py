@@ -9,8 +9,9 @@ to it or is refused: copied, it would point at somebody else's row.
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from apply import exceptions
 from apply.declared import Declared, declared
-from apply.placement import own_key, wanted
+from apply.placement import has_referee, own_key, wanted
 from apply.target import Placement
 from schemas.finding import Finding
 from schemas.table import Column, ForeignKey, Table
@@ -82,6 +83,33 @@ def followed(table: Table, known: Known, placement: Placement) -> list[ForeignKe
 def _plain(table: Table, placement: Placement) -> Iterator[ForeignKey]:
     """The references that are declared like foreign keys."""
     return (key for key in declared(table, placement) if key.is_plain)
+
+
+def with_ancestors(known: Known, placement: Placement) -> list[str]:
+    """The tables whose rows' parents are here too: those configured so, and all above them."""
+    found = [name for name in known if exceptions.of(name, placement).ancestors]
+    for name in found:
+        parents = {key.parent for key in followed(known[name], known, placement)}
+        found += sorted(parents & known.keys() - {*found})
+    return found
+
+
+def without_ancestors(table: Table, known: Known, placement: Placement) -> Iterator[Finding]:
+    """The parents of a table's rows that are to be brought and cannot be."""
+    if table.full_name not in with_ancestors(known, placement):
+        return
+    translated = translated_keys(table, known, placement)
+    for key in followed(table, known, placement):
+        parent = known.get(key.parent)
+        if parent is None or exceptions.of(key.parent, placement).where is None:
+            continue
+        if key.column not in translated or has_referee(parent, placement):
+            yield Finding(
+                where=f"{table.full_name}.{key.column}",
+                problem=f"leads to rows of {key.parent} that cannot be brought as ancestors: only "
+                "a translated reference to rows found by their identity can be followed",
+                fix='leave ancestors out, or set primary_keys = "local" and an identity',
+            )
 
 
 def _by_column(table: Table, placement: Placement) -> Iterator[ForeignKey]:

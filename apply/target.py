@@ -291,6 +291,30 @@ class Target(Protocol):
         """The rows that are excluded or pinned, by table."""
         ...
 
+    def wanted(self) -> Mapping[str, Sequence[str]]:
+        """By table: identities of rows outside its condition that rows here need, and that nobody
+        has asked the source for yet (apply/ancestors.py).
+        """
+        ...
+
+    def was_asked(self, table: str, identities: Sequence[str], number: int) -> None:
+        """Note the log's request `number` for these."""
+        ...
+
+    def ask_again(self, upto: int, copying: Collection[int]) -> None:
+        """Let those be wanted once more that a request up to `upto` was to bring, is not among
+        those `copying`, and brought not.
+        """
+        ...
+
+    def ancestors(self) -> Mapping[str, Sequence[str]]:
+        """By table: identities of rows that are here, or are to come, because others need them."""
+        ...
+
+    def awaited(self) -> int:
+        """How many of them are not here yet."""
+        ...
+
     def pairs(self, table: str, *, ended: bool = False) -> Iterator[Pair]:
         """Which rows of the target are which of the source's, of a table with a referee: the live
         pairs, with `ended` all that ever were. Raises Misconfigured for a table without one.
@@ -315,6 +339,14 @@ class Target(Protocol):
         """What the shared referee has of a table, in every environment, the source's key first; of
         these keys of the source, where there are any. Raises Misconfigured without one.
         """
+        ...
+
+    def sessions(self) -> list[str]:
+        """The names of the last sessions in which changes were applied here, newest last."""
+        ...
+
+    def keep_sessions(self, names: Sequence[str]) -> None:
+        """Have these in their place, durably."""
         ...
 
     def verified(self) -> list[Verified]:

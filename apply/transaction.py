@@ -4,11 +4,13 @@ it.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 import sqlalchemy as sa
 
+from apply.ancestors import Ancestors
 from apply.fields import Lines, lines, plain
 from apply.fold import Folded, fold
 from apply.identity import Identities
@@ -89,6 +91,7 @@ class Transaction:
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
         self.referee = Referee(session, source, batch.batch, shared)
         self._plans, self._statements, self.source = plans, statements, source
+        self.ancestors = Ancestors(self, plans.bringing)
         self.written = 0
 
     def plan(self, name: str, fingerprint: str | None = None) -> Plan:
@@ -128,6 +131,14 @@ class Transaction:
         """Execute; the number of rows it found."""
         return int(self.connection.execute(statement, values).rowcount)
 
+    def delete(self, plan: Plan) -> int:
+        """Delete the rows whose keys are staged, and not held; how many."""
+        deleted = self.run(self.sql(plan).delete(), **ALL)
+        self.written += deleted
+        self.referee.end(plan)
+        self.parking.touch(plan.name)
+        return deleted
+
     def ordinals(self, statement: sa.Select[Any]) -> list[int]:
         """The ordinals that a select gives."""
         return [int(ordinal) for ordinal in self.connection.scalars(statement)]
@@ -158,7 +169,8 @@ class Transaction:
         if plan.view is None:
             return folded
         try:
-            folded, left = plan.view.admitted(rows, folded)
+            stay = partial(self.ancestors.stay, plan, keeps=marks)
+            folded, left = plan.view.admitted(rows, folded, stay)
         except Undecided as error:
             raise self._undecided(rows, error, batch) from error
         if left and marks:

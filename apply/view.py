@@ -4,7 +4,7 @@
 Invariant: what becomes of a row is told by its newest image alone, so a replay tells the same.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,10 @@ from schemas.table import Table
 
 if TYPE_CHECKING:
     from apply.target import Placement
+
+
+Stay = Callable[[Sequence[bytes], list[bool]], list[bool]]
+"""Keys of rows and which meet the condition -> which are here (apply/ancestors.py)."""
 
 
 class Undecided(Exception):
@@ -142,9 +146,9 @@ class View:
             values[i] = values[i][:end] + more + values[i][end:]
         return replace(rows, values=values)
 
-    def admitted(self, rows: Rows, folded: Folded) -> tuple[Folded, list[int]]:
+    def admitted(self, rows: Rows, folded: Folded, stay: Stay) -> tuple[Folded, list[int]]:
         """Rows that are not here leave, as far as they may have been: by a delete, or among the
-        second list, of those to be marked. Raises Undecided at an ordinal.
+        second list, of those to be marked. stay: has the last word. Raises Undecided at an ordinal.
         """
         at = folded.upserts
         if self.where is None or not at:
@@ -153,8 +157,9 @@ class View:
         for nth in (nth for nth, i in enumerate(at) if folded.merged and i in folded.merged):
             for name, values in columns.items():
                 values[nth] = folded.merged[at[nth]].get(name, ABSENT)
+        keys = [rows.keys[i] for i in at]
         with _among([rows.ordinals[i] for i in at]):
-            stays = self.admits([rows.keys[i] for i in at], columns)
+            stays = stay(keys, self.admits(keys, columns))
         if all(stays):
             return folded, []
         out = [

@@ -49,13 +49,18 @@ def write(transaction: Transaction, batch: Batch, waiting: set[str], sweeps: Swe
         writing.block(block)
     writing.truncate(truncates)
     writing.finish()
-    sweeps.end(batch.sweeps)
+    if batch.sweeps:
+        transaction.ancestors.note("d")
+        sweeps.end(batch.sweeps)
+    transaction.ancestors.settle()
     return transaction.written
 
 
 def release(transaction: Transaction, waiting: set[str], sweeps: Sweeps) -> None:
     """Apply the parked changes that were asked for, and those that waited for them."""
     Writing(transaction, waiting, sweeps).finish()
+    transaction.ancestors.note("d")
+    transaction.ancestors.settle()
 
 
 class Writing:
@@ -95,6 +100,7 @@ class Writing:
         for truncate in truncates:
             self._upserts.held.pop(truncate.table, None)
         if truncates:
+            self._in.ancestors.note("d")
             self._deletes.truncate(truncates)
 
     def block(self, block: Sequence[Rows]) -> None:
@@ -125,6 +131,7 @@ class Writing:
 
     def _ready(self, plan: Plan, rows: Rows, batch: int, *, are_new: bool = False) -> Job:
         """Rows to write, whose ordinals are of that batch; are_new: conflicts are looked for."""
+        self._in.ancestors.note(rows.ops)
         rows = self._in.seen(plan, rows, batch)
         held = set(self._upserts.held.get(plan.name, ()))
         self._upserts.forget(plan.name, rows.keys)
@@ -279,12 +286,17 @@ class Writing:
             at = self._in.at(row.ordinal, row.batch)
             is_out = link.parent_name not in pending and self._in.may_lack(link.parent_name)
             if is_out and not link.late:
+                hint = (
+                    f"filter {plan.name} alike, let {link.column} be NULL in the target, or "
+                    "pin the parent: headwater child pin"
+                )
+                if link.brings:
+                    hint = "it is asked of the source, as an ancestor: let the capture run"
                 return Refused(
                     f"found no parent in {link.parent_name} for {plan.name}.{link.column}: it is "
                     "none of the target's rows (exceptions)",
                     at,
-                    hint=f"filter {plan.name} alike, let {link.column} be NULL in the target, or "
-                    "pin the parent: headwater child pin",
+                    hint=hint,
                     rows=[refusal],
                 )
             is_late = link.late or plan.name in pending

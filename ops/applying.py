@@ -6,14 +6,17 @@ attempt opens everything anew. A target that is paused is waited for.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from apply.loop import apply
 from apply.target import Applied, Paused, Target
 from ops import journal, show
+from ops.ancestors import Asking
 from ops.backlog import Backlog, backlog, named
 from ops.compose import opened_log, opened_target, target_config
 from ops.config import Config
 from ops.flow import Account
+from ops.readers import Reading
 from ops.supervise import Signals, supervise
 from schemas.change import Batch, Offset, Position
 from schemas.errors import Fenced, TargetPaused
@@ -81,19 +84,25 @@ def run_apply(
             nonlocal total
             total += rows
             account.add(rows, batch)
+            asking.applied(batch)
+            reading.look()
             if batch is not None:
                 seen(batch)
             heed(batch is not None)
 
         with opened_log(config, source) as log, opened_target(config, name) as target:
+            asking = Asking(config, target, partial(opened_log, config, source))
+            reading = Reading(target, partial(opened_log, config, source))
             # Not later: after a lost connection, the one who holds it may be this very process.
             if not target.hold() and once and not began:
                 raise rival(name)
             began = True
+            reading.look()
             while True:
                 try:
                     with named(name):
                         apply(log, target, follow=not once, seen=applied)
+                    asking.applied(None)
                     return
                 except TargetPaused:
                     if once:

@@ -1,22 +1,25 @@
 """`headwater catch-up`: apply until the target is level with its source, or watch until it is.
 
 Level: the target has applied all that the source had committed at a moment that is at most so many
-seconds ago, by the source's clock, and no first copy is unfinished. The source is asked for that
-moment's place in its log (the goal); a goal that was reached too late is replaced by a newer one.
-Nothing is level for being idle.
+seconds ago, by the source's clock, no first copy is unfinished, and no ancestor is awaited. The
+source is asked for that moment's place in its log (the goal); a goal that was reached too late is
+replaced by a newer one. Nothing is level for being idle.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 
 from apply.loop import apply
 from apply.target import Applied, Target
 from capture.source import Source
+from ops.ancestors import Asking
 from ops.applying import rival
 from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
+from ops.readers import Reading
 from ops.supervise import Signals, supervise
 from ops.verify_fence import Records
 from schemas.change import Batch, Position
@@ -120,6 +123,7 @@ class _Account:
         rows_left, batches_left, place = self._distance.left(applied)
         is_reached = applied is not None and self._level.is_reached(place)
         copying = self._copies(applied.offset) if applied and is_reached else frozenset()
+        is_whole = is_reached and not copying and not self._target.awaited()
         rows = (applied.rows if applied else 0) - self._began
         since, before = self._looks[0]
         self._looks.append((monotonic(), rows))
@@ -133,7 +137,7 @@ class _Account:
             lag_s=self._level.lag_s,
             position=place,
             copying=tuple(sorted(copying)),
-            level=is_reached and not copying,
+            level=is_whole,
         )
 
 
@@ -184,8 +188,16 @@ def catch_up(
                 if progress.level:
                     raise _Reached
 
+            asking = Asking(config, target, partial(opened_log, config, settings.source))
+
+            reading = Reading(target, partial(opened_log, config, settings.source))
+            if not watch:
+                reading.look()
+
             def applied(batch: Batch | None, rows: int) -> None:
                 heed(batch is not None)
+                asking.applied(batch)
+                reading.look()
                 if account.is_due:
                     look()
 
@@ -193,6 +205,7 @@ def catch_up(
                 while True:
                     if not watch:
                         apply(log, target, follow=False, seen=applied)
+                        asking.applied(None)
                     look()
                     signals.wait(LOOK_S if watch else LOOK_S / 5)
             except _Reached:

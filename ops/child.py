@@ -13,6 +13,7 @@ from ops.compose import opened_log, opened_source, opened_target, target_config
 from ops.config import Config
 from ops.preflight import check_all, refuse
 from ops.prepare import prepare_all
+from ops.readers import adopt
 from ops.resync import TAKEN_WITHIN_S, resync
 from ops.supervise import Signals
 from schemas.change import Offset, Position
@@ -93,6 +94,14 @@ def make_exempt(
     return resync(
         config, target_config(config, name).source, name, {table: keys}, timeout_s=timeout_s
     )
+
+
+def adopt_name(config: Config, name: str) -> None:
+    """Let the target's database be the one that reads the log by its name (ops/readers.py)."""
+    with opened_target(config, name) as target:
+        target.prepare([])
+        with opened_log(config, target_config(config, name).source) as log:
+            adopt(log, target)
 
 
 def described(config: Config, name: str, table: str) -> Table:

@@ -8,11 +8,13 @@ import typer
 from apply.target import Exemption
 from ops import catch_up, show
 from ops import child as children
+from ops.child_drop import drop as drop_child
 from ops.commands_import import described
 from ops.commands_snapshot import key_of
 from ops.compose import target_config
-from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
+from ops.options import DEFAULT, ConfigPath, Debug, Json, Yes, begin
 from ops.supervise import listening
+from schemas.errors import Misconfigured
 
 app = typer.Typer(
     name="child",
@@ -101,6 +103,52 @@ def include(
 ) -> None:
     """Let these rows be excluded or pinned no more; they are copied now."""
     _change(target, table, identities, "none", timeout, config, json, debug)
+
+
+@app.command()
+def adopt(
+    target: Target, config: ConfigPath = DEFAULT, json: Json = False, debug: Debug = False
+) -> None:
+    """Let this target's database be the one that reads the log by its name; another is refused."""
+    loaded = begin(config, debug).config
+    children.adopt_name(loaded, target)
+    if json:
+        show.as_json({"target": target, "adopted": True})
+        return
+    print(f"{target}: this database reads the log by that name from now on")
+
+
+@app.command()
+def drop(
+    target: Target,
+    own_tables: Annotated[
+        bool, typer.Option("--own-tables", help="remove Headwater's tables in its database, too")
+    ] = False,
+    gone: Annotated[bool, typer.Option("--gone", help="its database is there no more")] = False,
+    yes: Yes = False,
+    config: ConfigPath = DEFAULT,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Forget a child; its rows stay. Nobody may apply to it.
+
+    Shows what it would do; does it with --yes.
+    """
+    loaded = begin(config, debug).config
+    target_config(loaded, target)
+    if gone and own_tables:
+        raise Misconfigured(
+            "cannot remove tables in a database that is gone", hint="leave out --own-tables"
+        )
+    done = drop_child(loaded, target, own_tables=own_tables, is_gone=gone, yes=yes)
+    if json:
+        show.as_json(asdict(done) | {"done": yes})
+        return
+    lines = [f"-- cancel the copy {number} for {target}" for number in done.cancelled]
+    lines += [f"-- forget in the log who reads as {target}"] if done.was_noted else []
+    show.statements({target: [*lines, *done.statements]}, json=False, dry_run=not yes)
+    if yes:
+        print(f"now take [targets.{target}] out of the configuration")
 
 
 @app.command("list")

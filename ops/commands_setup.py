@@ -13,6 +13,7 @@ from ops.config_reference import example
 from ops.options import DEFAULT, ConfigPath, Debug, DryRun, Json, Yes, begin
 from ops.preflight import check_all
 from ops.prepare import prepare_all
+from ops.readers import forget
 from schemas.errors import Misconfigured
 
 
@@ -81,6 +82,8 @@ def drop(
     else:
         with opened_target(loaded.config, targets[0]) as target:
             done[targets[0]] = target.drop(dry_run=not yes)
+        if yes:
+            forget(loaded.config, targets[0])
     show.statements(done, json=json, dry_run=not yes)
 
 

@@ -40,6 +40,11 @@ class ExceptionsConfig(BaseModel):
         description="columns that are this target's own: written when a row is inserted, then "
         "never again, and never compared",
     )
+    ancestors: bool = Field(
+        default=False,
+        description="rows that this table's rows reference are here too, and those that they "
+        "reference, whatever the conditions of those tables say",
+    )
 
     @property
     def exceptions(self) -> TableExceptions:
@@ -51,6 +56,7 @@ class ExceptionsConfig(BaseModel):
             rename=self.rename,
             set=self.set,
             own=self.own,
+            ancestors=self.ancestors,
         )
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from apply.references import leads_to
 from apply.target import Placement, Target
 from ops.compose import opened_log, opened_target, target_config
 from ops.config import Config
+from ops.readers import adopt
 from ops.rebuild_plan import Asked, Plan, plan
 from ops.supervise import Signals, supervise
 from schemas.change import Batch
@@ -56,6 +57,8 @@ def rebuild(
     def attempt(heed: Heed) -> None:
         nonlocal written
         with opened_log(config, source) as log, opened_target(config, name) as target:
+            # A person says that this is the target now.
+            adopt(log, target)
             if planned.way == "ordered":
                 target.rebuild(planned.start)
                 last = planned.until if asked.at is not None else None

@@ -13,6 +13,7 @@ import orjson
 
 from apply.target import Placement, Target
 from apply.view import Undecided, View, view_of
+from ops.ancestors import keys_of
 from schemas.canonical import canonical
 from schemas.codec import Wire
 from schemas.errors import Operator
@@ -33,6 +34,8 @@ class SeenBy:
     def __init__(self, source: HasRanges, target: Target, placement: Placement) -> None:
         self._source, self._target, self._placement = source, target, placement
         self._exempted = target.exempted()
+        has_ancestors = any(e.ancestors for e in placement.exceptions.values())
+        self._ancestors = target.ancestors() if has_ancestors else {}
 
     def ranges(self, compared: Compared) -> SourceRanges:
         """The table's rows that the target is to have, with its columns."""
@@ -63,14 +66,16 @@ class SeenBy:
 
     def _view(self, compared: Compared) -> View | None:
         name = compared.table.full_name
-        view, rows = view_of(compared.table, self._placement), self._exempted.get(name)
-        if not rows:
+        view, rows = view_of(compared.table, self._placement), self._exempted.get(name, {})
+        needed = keys_of(compared.table, self._ancestors.get(name, ()))
+        if not rows and not needed:
             return view
         view = view or View(name=name, computed={})
+        pinned = frozenset(key for key, what in rows.items() if what == "pinned")
         return replace(
             view,
             excluded=frozenset(key for key, what in rows.items() if what == "excluded"),
-            pinned=frozenset(key for key, what in rows.items() if what == "pinned"),
+            pinned=pinned | needed,
         )
 
 

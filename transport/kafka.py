@@ -21,12 +21,13 @@ from transport.kafka_commits import Commits
 from transport.kafka_descriptions import Descriptions
 from transport.kafka_options import Options, Value
 from transport.kafka_producer import RowProducer
+from transport.kafka_readers import Readers
 from transport.kafka_rows import RowReader
 from transport.kafka_runs import Runs
 from transport.kafka_scan import Scan
 from transport.kafka_topics import Names, Topics, Wanted
 from transport.kafka_writer import Writer, replaced
-from transport.log import Kept, Opened
+from transport.log import Kept, Opened, Reader
 from transport.record import Checkpoint, Record, Request
 
 IDLE_S = 1.0
@@ -70,6 +71,7 @@ class KafkaLog:
         self._reader: RowReader | None = None
         self._spans: Commits | None = None
         self._descriptions = Descriptions(self._options, self._names)
+        self._readers = Readers(self._options, source_name, self._names.commits)
         self._incarnation: str | None = None
 
     def open(self) -> Opened:
@@ -108,6 +110,12 @@ class KafkaLog:
             )
         finally:
             producer.close()
+
+    def reader(self, target: str) -> Reader | None:
+        return self._readers.find(target)
+
+    def read_by(self, target: str, session: str | None, at: Offset | None = None) -> None:
+        self._readers.note(target, session, at)
 
     def read(
         self,

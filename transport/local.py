@@ -20,7 +20,7 @@ from transport.chain import Chain, before, resume, trusted_start
 from transport.chain import follow as link
 from transport.history import History
 from transport.joined import Fetch, Link, batches, up_to
-from transport.log import Kept, Opened
+from transport.log import Kept, Opened, Reader
 from transport.record import Checkpoint, Claim, Entry, Record, Request, Span, Spans
 from transport.store import TOPIC, Store, span_of
 
@@ -187,6 +187,14 @@ class LocalLog:
         until: int | None = None,
     ) -> Iterator[Batch | None]:
         return batches(up_to(self._links(after, follow), until), together, self._fetch, target)
+
+    def reader(self, target: str) -> Reader | None:
+        found = self._store.reader(target)
+        return None if found is None else Reader(found[0], int(found[1] * 1e6))
+
+    def read_by(self, target: str, session: str | None, at: Offset | None = None) -> None:
+        with self._store.writing(durable=False):
+            self._store.note_reader(target, session)
 
     def described(self) -> list[Table]:
         return self._store.described()

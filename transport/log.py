@@ -22,6 +22,15 @@ class Opened(NamedTuple):
     progress: Progress
 
 
+class Reader(NamedTuple):
+    """Who last read a log as some target: the session that it noted, and when (microseconds since
+    1970 UTC, a clock of its side).
+    """
+
+    session: str
+    at: int
+
+
 class Kept(NamedTuple):
     """What a log still holds. since, until: when its oldest and its newest record were stored;
     needed: when the first one after a reader's place was, None where nothing follows: microseconds
@@ -133,6 +142,14 @@ class Log(Protocol):
         a tombstone is a "d" without a value, and op "?" says that a row which does not count may
         have taken the place of the key's newest. Raises LogTruncated when a row is missing.
         """
+        ...
+
+    def reader(self, target: str) -> Reader | None:
+        """Who last noted to read as this target; None: nobody, or it is forgotten."""
+        ...
+
+    def read_by(self, target: str, session: str | None, at: Offset | None = None) -> None:
+        """Note a session that reads as this target, and where it stands; None: nobody does."""
         ...
 
     def drop(self) -> list[str]:

@@ -27,6 +27,7 @@ class MemoryStream:
         self._entries: dict[int, _Held] = {}
         self._rows: dict[int, tuple[int, int, Rows]] = {}
         self._newest_row = 0
+        self._readers: dict[str, tuple[str, float]] = {}
         self._changed = Condition()
 
     def writing(self, *, durable: bool) -> AbstractContextManager[object]:
@@ -63,6 +64,14 @@ class MemoryStream:
         with self._changed:
             held = [self._rows.get(number) for number in range(first, last + 1)]
         return iter([rows for e, r, rows in filter(None, held) if (e, r) == (epoch, run)])
+
+    def reader(self, target: str) -> tuple[str, float] | None:
+        return self._readers.get(target)
+
+    def note_reader(self, target: str, session: str | None) -> None:
+        self._readers.pop(target, None)
+        if session is not None:
+            self._readers[target] = session, time()
 
     def described(self) -> list[Table]:
         with self._changed:

@@ -59,6 +59,7 @@ class SqliteStream:
         self._names = [entries, rows, tables]
         self._e, self._r, self._t = (_quoted(name) for name in self._names)
         self._l = _quoted(f"{entries}.last")
+        self._readers = f"{source}.readers"
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -145,6 +146,23 @@ class SqliteStream:
         found = self._all(f"SELECT description FROM {self._t} ORDER BY id")
         return [Table.loads(text) for (text,) in found]
 
+    def reader(self, target: str) -> tuple[str, float] | None:
+        if not self._all("SELECT 1 FROM sqlite_master WHERE name = ?", self._readers):
+            return None  # nobody noted anything yet
+        of = f"SELECT session, noted_at FROM {_quoted(self._readers)} WHERE target = ?"
+        found = self._all(of, target)
+        return (str(found[0][0]), float(found[0][1])) if found else None
+
+    def note_reader(self, target: str, session: str | None) -> None:
+        table = _quoted(self._readers)
+        self._all(
+            f"CREATE TABLE IF NOT EXISTS {table} (target TEXT PRIMARY KEY, session TEXT NOT NULL,"
+            " noted_at REAL NOT NULL) STRICT"
+        )
+        self._all(f"DELETE FROM {table} WHERE target = ?", target)
+        if session is not None:
+            self._all(f"INSERT INTO {table} VALUES (?, ?, ?)", target, session, time())
+
     def delete_orphans(self) -> None:
         ((newest,),) = self._all(
             f"SELECT coalesce(max(last), 0) FROM {self._e} WHERE last IS NOT NULL"
@@ -182,6 +200,7 @@ class SqliteStream:
         with self.writing(durable=True):
             for name in (self._e, self._r, self._t):
                 self._db.execute(f"DROP TABLE {name}")
+            self._db.execute(f"DROP TABLE IF EXISTS {_quoted(self._readers)}")
             self._db.execute("DELETE FROM headwater_streams WHERE source = ?", [self._source])
         self.close()
         return list(self._names)

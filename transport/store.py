@@ -56,6 +56,14 @@ class Store(Protocol):
         """Every description, in the order in which they came."""
         ...
 
+    def reader(self, target: str) -> tuple[str, float] | None:
+        """The session noted for a target, and when, in seconds since 1970."""
+        ...
+
+    def note_reader(self, target: str, session: str | None) -> None:
+        """Note it; None: forget. In `writing` only."""
+        ...
+
     def delete_orphans(self) -> None:
         """Delete rows after the newest that any entry names."""
         ...

@@ -20,7 +20,6 @@ from tests.services.database import Database
 from tests.services.server import Server
 
 PAGE = (ROOT / "docs" / "children.md").read_text()
-EXAMPLE = PAGE.partition("## An example")[2].partition("\n## ")[0]
 PAIRS = [("mysql", "postgres")]
 
 POSTGRES = """
@@ -37,13 +36,24 @@ create table orders (id bigint auto_increment primary key, sync_id char(36) not 
 """
 
 
+def section(title: str) -> str:
+    """A section of the page."""
+    return PAGE.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def commands(text: str) -> list[str]:
+    """What a section says to type."""
+    (block,) = re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+    return str(block).splitlines()
+
+
 class Reader:
     """A person in a folder of their own who types what the page says."""
 
     def __init__(self, folder: Path, source: Database, target: Database) -> None:
         self.folder, self.source, self.target = folder, source, target
         given = iter([user_url(source), user_url(target)])
-        (toml,) = re.findall(r"```toml\n(.*?)```", EXAMPLE, re.DOTALL)
+        (toml,) = re.findall(r"```toml\n(.*?)```", section("An example"), re.DOTALL)
         written = re.sub(r'^url = ".*"', lambda m: f'url = "{next(given)}"', toml, flags=re.M)
         place = f'{{ {schema_of(source)} = "{schema_of(target)}" }}'
         written = written.replace('{ shop = "public" }', place)
@@ -54,7 +64,7 @@ class Reader:
 
     def here(self, text: str) -> str:
         """The page's tables, as they are called in this test."""
-        return re.sub(r"\bshop\.(?=users|\*)", f"{schema_of(self.source)}.", text)
+        return re.sub(r"\bshop\.(?=users|orders|\*)", f"{schema_of(self.source)}.", text)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -102,7 +112,7 @@ def reader(
 
 def test_its_commands_do_what_it_says(reader: Reader) -> None:
     """T93, T91: and the child began in the middle of a log, and was stopped on its way up."""
-    (begin, exempt, end) = re.findall(r"```sh\n(.*?)```", EXAMPLE, re.DOTALL)
+    (begin, exempt, end) = re.findall(r"```sh\n(.*?)```", section("An example"), re.DOTALL)
     reader.types("headwater prepare shop")
     capture = reader.starts("headwater capture shop")
     try:
@@ -135,6 +145,23 @@ def test_its_commands_do_what_it_says(reader: Reader) -> None:
             reader.types(line)
         assert reader.sees() == [("1", "eu:new", "new"), late, ("4", "eu:new", "new")]
         assert reader.target.query("select min(price), max(price) from users") == [(50, 50)]
+        (more,) = re.findall(
+            r"(\[targets\.branch\.exceptions.\"shop\.orders.*?)```", section("Ancestors"), re.DOTALL
+        )
+        with (reader.folder / "headwater.toml").open("a") as toml:
+            toml.write(reader.here(more))
+        for line in commands(section("Ancestors")):
+            reader.types(line)
+        assert reader.sees() == [
+            ("1", "eu:new", "new"),
+            ("2", "us:new", "new"),
+            late,
+            ("4", "eu:new", "new"),
+        ]
+        assert reader.target.query("select count(*) from orders where user_id is null") == [(0,)]
+        reader.source.execute("update orders set user_id = 1 where user_id = 2")
+        reader.types("headwater catch-up branch")
+        assert reader.sees() == [("1", "eu:new", "new"), late, ("4", "eu:new", "new")]
     finally:
         capture.alive()
         capture.stop()

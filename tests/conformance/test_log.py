@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import time
 
 import pytest
 
@@ -436,3 +437,21 @@ def test_a_dropped_log_is_gone(place: Place) -> None:
     writer.write("a", users(1))
     assert place.connect().drop()
     assert batches(place.connect()) == []
+
+
+def test_a_log_keeps_who_reads_it_as_which_target(place: Place) -> None:
+    """T95: by the newest note; for each target, until it is forgotten."""
+    other = place.connect()
+    Writer(place.connect()).write("a", users(1))
+    (batch,) = batches(other)
+    assert other.reader("branch") is None
+    other.read_by("branch", "one", batch.offset)
+    other.read_by("depot", "two")
+    place.connect().read_by("branch", "three", batch.offset)
+    found = [place.connect().reader(name) for name in ("branch", "depot", "attic")]
+    assert [reader and reader.session for reader in found] == ["three", "two", None]
+    assert found[0] is not None
+    assert abs(found[0].at / 1e6 - time()) < 3600
+    other.read_by("branch", None)
+    assert other.reader("branch") is None
+    assert len(batches(other)) == 1
