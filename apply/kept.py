@@ -7,12 +7,13 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from apply import checked, exempt, parked, pause, recorded, verified
+from apply import checked, exempt, parked, pause, placeholders, recorded, verified
 from apply.checked import Checked
 from apply.checkpoint import lock, of
 from apply.connected import Connected
 from apply.own import CHECKED, CHECKPOINT, described
 from apply.parked import Parked
+from apply.placeholders import Placeholder
 from apply.recorded import Recorded
 from apply.server import Server
 from apply.target import Applied, Exempted, Exemption, Paused, Verified
@@ -77,6 +78,10 @@ class Kept(Connected):
     def parked(self, *, skipped: bool = False) -> list[Parked]:
         with self._connected() as connection:
             return parked.read(connection, self._source, skipped=skipped)
+
+    def placeholders(self) -> list[Placeholder]:
+        with self._connected() as connection:
+            return placeholders.read(connection, self._source)
 
     def conflicts(self) -> list[Recorded]:
         with self._connected() as connection:

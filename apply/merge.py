@@ -52,10 +52,16 @@ def merge(
     plans = sorted((transaction.plan(name) for name in tables), key=lambda plan: plan.rank)
     for name in tables:
         transaction.parking.forget(name)
+    for block in batch.blocks():
+        for rows in block:
+            plan = transaction.plan(rows.table.full_name, rows.table.fingerprint)
+            transaction.placeholders.meet(plan, rows)
     merging = _Merging(transaction, plans)
     merging.stage(batch)
     different = merging.different()
     merging.let_wait_no_more(tables)
+    for name in tables:
+        transaction.placeholders.forget(name)
     merging.delete_extra(is_last=False)
     merging.vacate()
     writing = Writing(transaction, waiting, sweeps, are_new=False)

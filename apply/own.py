@@ -76,6 +76,21 @@ WAITING = sa.Table(
 it is not among the target's rows.
 """
 
+PLACEHOLDER = sa.Table(
+    "headwater_placeholder",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("identity", name_type(), primary_key=True),
+    sa.Column("source_key", name_type(), nullable=False),
+    sa.Column("is_named", sa.Integer, nullable=False),
+    sa.Column("wanted_by", name_type(), nullable=False),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Index("headwater_placeholder_by_key", "source", "table_name", "source_key"),
+)
+"""Rows that stand for parents which have not come (apply/placeholders.py)."""
+
 SWEEP = sa.Table(
     "headwater_sweep",
     METADATA,

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import sqlalchemy as sa
 
 from apply.exceptions import derived
-from apply.target import Placement
+from apply.target import MissingParent, Placement
 from schemas.conflict import ConflictRules, problems
 from schemas.finding import Finding
 from schemas.table import Column, Table
@@ -101,11 +101,11 @@ def conflict_problems(
     ]
 
 
-def waits_for_parent(table: Table, column: str, placement: Placement) -> bool:
-    """Whether a reference without its parent is NULL until that comes, rather than parked."""
+def missing_parent(table: Table, column: str, placement: Placement) -> MissingParent:
+    """What becomes of a row whose parent by this reference is not there."""
     name = f"{table.full_name}.{column}"
     found = (p for pattern, p in placement.missing_parents.items() if fnmatchcase(name, pattern))
-    return next(found, "park") == "null_then_fix"
+    return next(found, "park")
 
 
 def waiting_problems(
@@ -119,7 +119,7 @@ def waiting_problems(
             fix=f"let the column be NULL in the target, or park: missing_parents for {at}",
         )
         for key in table.foreign_keys
-        if waits_for_parent(table, key.column, placement)
+        if missing_parent(table, key.column, placement) == "null_then_fix"
         and key.column in target.c
         and not target.c[key.column].nullable
     ]

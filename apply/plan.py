@@ -56,7 +56,8 @@ class Link:
 
     translated: the column gets the parent's local key. late: the parent may come after the child
     (itself, a cycle), so rows are inserted without it. parent is None where it was never described.
-    waits: where the parent is not there, the reference is NULL until it is. on_delete: the source's
+    waits: where the parent is not there, the reference is NULL until it is. placeholder: a row is
+    made that stands for it. on_delete: the source's
     action.
     """
 
@@ -71,6 +72,7 @@ class Link:
     late: bool
     nullable: bool
     waits: bool = False
+    placeholder: bool = False
     on_delete: str = "NO ACTION"
     named: Fields | None = None
     """How the text of the parent's identity is staged; None where that is not done."""

@@ -18,9 +18,9 @@ from apply.placement import (
     conflict_problems,
     conflict_rules,
     indexed,
+    missing_parent,
     own_key,
     waiting_problems,
-    waits_for_parent,
     wanted,
 )
 from apply.plan import Link, Plan, Reference, Taken
@@ -196,6 +196,11 @@ class Plans:
     older: Mapping[str, Plan]
     refused: Mapping[str, Sequence[Finding]]
 
+    @property
+    def make_placeholders(self) -> bool:
+        """Whether missing parents get rows that stand for them."""
+        return any(link.placeholder for plan in self.newest.values() for link in plan.links)
+
     def refuse(self, name: str) -> None:
         """Raise SchemaConflict where the table is refused."""
         found = self.refused.get(name, ())
@@ -341,6 +346,7 @@ def _links(
         is_bound = is_translated or key.column in translated or key.column in constrained
         late = follows and nullable and is_bound
         # Those of a referee are pairs, not identities.
+        policy = missing_parent(table, key.column, placement)
         is_looked_up = late or mine is target or parent.identity == (key.parent_column,)
         links.append(
             Link(
@@ -353,7 +359,8 @@ def _links(
                 translated=is_translated,
                 late=late,
                 nullable=nullable,
-                waits=nullable and waits_for_parent(table, key.column, placement),
+                waits=nullable and policy == "null_then_fix",
+                placeholder=policy == "placeholder",
                 on_delete=key.on_delete.upper(),
                 named=None if is_looked_up or told else staged_as(server, parent, mine),
                 key_kind=parent.by_name[key.parent_column].kind,

@@ -21,6 +21,8 @@ class Session:
         self._full: dict[str, int] = {}
         self._added, self._analyze_at = 0, ANALYZE_AT
         self.known = made()
+        # Whether the target may hold placeholders (apply/placeholders.py); None: not looked yet.
+        self.has_placeholders: bool | None = None
         self._numbers: dict[str, int] = {}
 
     def number(self, name: str) -> int:

@@ -14,6 +14,7 @@ from apply.fold import Folded, fold
 from apply.identity import Identities
 from apply.intervals import facts
 from apply.parking import Parking, Standing
+from apply.placeholders import Placeholders
 from apply.plan import ORDINAL, SET, Link, Plan
 from apply.plans import Plans
 from apply.referee import Referee
@@ -86,6 +87,9 @@ class Transaction:
         self.parking = parking
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
         self.referee = Referee(session, source, batch.batch)
+        self.placeholders = Placeholders(
+            session, source, self.identities, are_made=plans.make_placeholders
+        )
         self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
 
@@ -175,6 +179,8 @@ class Transaction:
     def seed(self, name: str, pairs: Sequence[tuple[str, str]]) -> None:
         """Take in keys of a table from before the stream began."""
         plan = self._plans.newest.get(name)
+        if plan is not None:
+            self.placeholders.name(plan, pairs)
         if plan is not None and plan.is_of_any_case:
             pairs = [(key, identity.lower()) for key, identity in pairs]
         self.identities.seed(name, pairs)

@@ -31,7 +31,7 @@ from schemas.table import Table
 REFUSED = (
     "a constraint of the target refuses it: see the row with `headwater peek`, then mend the "
     "target or the row; rows that exchange values of a unique key need a column of it that may be "
-    "NULL, or takes a placeholder (docs/limits.md)"
+    "NULL, or takes a spare value (docs/limits.md)"
 )
 
 

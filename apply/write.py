@@ -17,6 +17,7 @@ from apply.delete import Deletes
 from apply.detach import has_come
 from apply.fold import fold
 from apply.orphans import Orphans
+from apply.placeholding import make
 from apply.plan import Link, Plan
 from apply.queue import as_rows
 from apply.refused import Refusal, Refused
@@ -94,6 +95,7 @@ class Writing:
         """Empty these tables of the source's rows."""
         for truncate in truncates:
             self._upserts.held.pop(truncate.table, None)
+            self._in.placeholders.forget(truncate.table)
         if truncates:
             self._deletes.truncate(truncates)
 
@@ -133,6 +135,7 @@ class Writing:
             names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
             self._in.identities.forget(plan, names)
         folded = self._in.admitted(plan, rows, fold(rows), batch)
+        held |= self._in.placeholders.note(plan, rows, folded)
         if are_new:
             rows, folded = self._conflicts.settle(plan, rows, folded, held)
         if folded.upserts:
@@ -181,9 +184,12 @@ class Writing:
             self._settle()
         for plan in self._keyed.values():
             self._in.server.advance(self._in.connection, plan.target, plan.by_name)
+        self._in.placeholders.finish()
 
     def _settle(self) -> None:
-        """What could not be placed waits or is refused; what can go now goes."""
+        """What could not be placed gets a placeholder, waits or is refused; what can go now goes."""
+        while make(self._in, self._upserts.held):
+            self._upserts.again()
         self._give_up_held()
         for name in sorted(self._waiting):
             plan = self._in.plan(name)
@@ -347,6 +353,7 @@ class Writing:
         return self._in.plan(rows.table.full_name, rows.table.fingerprint)
 
     def _learn(self, plan: Plan, rows: Rows) -> None:
+        self._in.placeholders.meet(plan, rows)
         if plan.is_tracked:
             self._in.learn(plan, rows, whole_batch=self._in.batch.seeds)
 
