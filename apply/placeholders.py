@@ -13,7 +13,7 @@ from typing import NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from apply import fields
+from apply import fields, referee
 from apply.fold import Folded
 from apply.identity import FACTS, Identities
 from apply.intervals import facts
@@ -123,7 +123,7 @@ class Placeholders:
         target, name, kind = plan.target, plan.identity[0], plan.identity_kind
         server, staged = self._session.server, FACTS.c
         stage_pairs(self._session, pairs)
-        here = is_named(server, target.c[name], staged.identity, kind)
+        here = self._is_named(plan, staged.identity)
         rows = sa.select(staged.source_key, staged.identity).where(here)
         there = {(old, new) for old, new in self._connection.execute(rows)}
         if there:
@@ -139,13 +139,17 @@ class Placeholders:
             self._connection.execute(
                 sa.update(target)
                 .values({target.c[name]: server.from_text(staged.identity, target.c[name], kind)})
-                .where(is_named(server, target.c[name], staged.source_key, kind))
+                .where(self._is_named(plan, staged.source_key))
             )
             self._connection.execute(
                 sa.update(PLACEHOLDER)
                 .values({P.identity: staged.identity, P.is_named: 1})
                 .where(*self._of(plan.name), P.identity == staged.source_key)
             )
+
+    def _is_named(self, plan: Plan, identity: sa.Column[str]) -> sa.ColumnElement[bool]:
+        column = plan.target.c[plan.identity[0]]
+        return is_named(self._session.server, column, identity, plan.identity_kind)
 
     def _values(self, plan: Plan, text: sa.Column[str]) -> sa.Select[tuple[object]]:
         column = plan.target.c[plan.identity[0]]
@@ -193,6 +197,18 @@ class Placeholders:
         for name, identities in self._came.items():
             if identities:
                 self.end(name, sorted(identities))
+
+    def lose(self, plan: Plan) -> None:
+        """Rows of the table were deleted, whichever: those that were placeholders are none."""
+        if plan.name not in self._nameless:
+            return
+        there = (
+            referee.of_row(plan, P.identity)
+            if plan.is_refereed
+            else [self._is_named(plan, P.identity)]
+        )
+        gone = ~sa.exists().where(*there).correlate(PLACEHOLDER)
+        self._connection.execute(sa.delete(PLACEHOLDER).where(*self._of(plan.name), gone))
 
     def forget(self, table: str) -> None:
         """Nothing of this table is a placeholder any more."""

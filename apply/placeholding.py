@@ -19,6 +19,7 @@ from apply.naming import name_rows
 from apply.neutral import copied_key, filled, minted, neutral, obstacle
 from apply.placeholders import Placeholder, read
 from apply.plan import Link, Plan
+from apply.sql import Statements
 from apply.staging import staged
 from apply.transaction import ALL, Job, Transaction
 from apply.upsert import Held
@@ -182,10 +183,11 @@ def remove(transaction: Transaction, tables: Collection[str] | None) -> list[Pla
     kept = [one for one in kept if tables is None or one.table_name in tables]
     for name in sorted({one.table_name for one in kept}):
         plan = transaction.plan(name)
+        plan = replace(plan, references=plan.all_references, sets=[])
         mine = [one for one in kept if one.table_name == name]
         keys = [orjson.dumps({plan.identity[0]: _wire(plan, one.identity)}) for one in mine]
         transaction.put_keys(plan, keys, range(len(keys)))
-        sql = transaction.sql(plan)
+        sql = Statements(plan, transaction.server, transaction.source)
         if plan.references:
             transaction.run(sql.hold_referenced())
         held = set(transaction.ordinals(sql.held(plan.keys)))

@@ -154,6 +154,8 @@ class Plan:
     uniques: Sequence[tuple[str, ...]]
     is_guarded: bool
     """The target refuses a second row of one identity at once, not only at commit."""
+    links_here: Sequence[Reference] = ()
+    """The links of planned tables to this one, also where the target has no foreign key."""
     source_name: str = ""
     is_tracked: bool = False
     conflicts: ConflictRules | None = None
@@ -164,6 +166,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.sets.append(frozenset(t.name for t in self.taken))
+
+    @property
+    def all_references(self) -> list[Reference]:
+        """By foreign keys of the target, and by links."""
+        every = (*self.references, *self.links_here)
+        return list({(r.child.fullname, r.columns): r for r in every}.values())
 
     @property
     def name(self) -> str:

@@ -257,17 +257,20 @@ def _plan_known(
 
 
 def _refer(plans: Mapping[str, Plan]) -> None:
-    """Rows that the source's foreign keys delete with others count as referencing those, also where
-    the target has no such key.
+    """Let plans know the links to their tables. Rows that the source's foreign keys delete with
+    others count as referencing those, also where the target has no such key.
     """
     for plan in plans.values():
         for link in plan.links:
             parent = plans.get(link.parent_name)
-            if parent is None or link.on_delete not in ("CASCADE", "SET NULL"):
+            if parent is None:
+                continue
+            mine = Reference(child=plan.target, columns=(link.column,), keys=(link.parent_key,))
+            parent.links_here = [*parent.links_here, mine]
+            if link.on_delete not in ("CASCADE", "SET NULL"):
                 continue
             known = {(r.child.fullname, r.columns) for r in parent.references}
             if (plan.target.fullname, (link.column,)) not in known:
-                mine = Reference(child=plan.target, columns=(link.column,), keys=(link.parent_key,))
                 parent.references = [*parent.references, mine]
 
 

@@ -37,7 +37,7 @@ def repoint(session: Session, plan: Plan) -> None:
     """
     first, second = plan.target.alias("hw_first"), plan.target.alias("hw_second")
     name, kind = plan.identity[0], plan.identity_kind
-    for reference in plan.references:
+    for reference in plan.all_references:
         child, pairs = reference.child, list(zip(reference.columns, reference.keys, strict=True))
         session.connection.execute(
             sa.update(child)

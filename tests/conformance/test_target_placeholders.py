@@ -73,7 +73,7 @@ def node(number: int, parent_id: int | None, make: Any = c) -> Change:
 
 
 def ready(place: Place, *tables: Table, **placement: Any) -> tuple[Stream, Target]:
-    target = place.target(**{"parked_limit": 100, "missing_parents": EACH} | placement)
+    target = place.target(parked_limit=100, missing_parents=EACH, **placement)
     target.prepare(tables or (USERS, ORDERS, NODES))
     return Stream(), target
 
@@ -217,9 +217,7 @@ def test_a_parent_that_the_target_had_all_along_takes_the_children(place: Place)
 
 def test_what_cannot_be_made_is_parked_as_before(place: Place) -> None:
     """T15: a unique column that is NOT NULL, a reference that is, a check; preflight says which."""
-    strict = table(
-        "strict", column("code", TEXT, nullable=False), uniques=(("code",),)
-    )
+    strict = table("strict", column("code", TEXT, nullable=False), uniques=(("code",),))
     picky = table("picky", column("size", INT, nullable=False))
     child = table(
         "child",
