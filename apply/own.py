@@ -158,6 +158,18 @@ CONFLICT = sa.Table(
 )
 """Rows that both sides had changed, and what was decided (apply/recorded.py)."""
 
+ALIAS = sa.Table(
+    "headwater_alias",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("alias", name_type(), primary_key=True),
+    sa.Column("identity", name_type(), nullable=False),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Index("headwater_alias_by_identity", "source", "table_name", "identity"),
+)
+"""Identities that rows had before they turned out to be other ones (apply/aliases.py)."""
+
 CHECKED = sa.Table(
     "headwater_checked",
     METADATA,

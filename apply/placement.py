@@ -2,7 +2,7 @@
 to a server.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
 import sqlalchemy as sa
@@ -88,16 +88,28 @@ def conflict_rules(table: Table, placement: Placement) -> ConflictRules | None:
 
 
 def conflict_problems(
-    table: Table, placement: Placement, at: str, own: str | None
+    table: Table,
+    placement: Placement,
+    at: str,
+    own: str | None,
+    uniques: Iterable[tuple[str, ...]],
 ) -> list[Finding]:
-    """What the table's conflict rules cannot mean; at: where it lands, own: see `own_key`."""
+    """What the table's conflict rules cannot mean; at: where it lands, own: see `own_key`; uniques:
+    the keys that it has there.
+    """
     rules = conflict_rules(table, placement)
     out = {own, *table.identity}
     kinds = {c.name: c.kind for c in wanted(table, placement) if c.name not in out}
     fix = f"mend conflicts for {table.full_name}"
+    if rules is None:
+        return []
+    found = problems(rules, kinds)
+    if rules.same_by and set(rules.same_by) not in map(set, uniques):
+        found.append(("", f"has no unique key ({', '.join(rules.same_by)}), as same_by says"))
+    if rules.same_by and (own in table.identity or len(table.identity) > 1):
+        found.append(("", "cannot have same_by: its identity is several columns, or a referee's"))
     return [
-        Finding(where=f"{at}.{name}" if name else at, problem=why, fix=fix)
-        for name, why in (problems(rules, kinds) if rules is not None else ())
+        Finding(where=f"{at}.{name}" if name else at, problem=why, fix=fix) for name, why in found
     ]
 
 

@@ -79,7 +79,8 @@ def problems(
     place = catalog.place(name)
     target = catalog.table(place)
     at, own = ".".join(place), own_key(table, placement)
-    found += conflict_problems(table, placement, at, own)
+    uniques = table.uniques if target is None else catalog.uniques(place)
+    found += conflict_problems(table, placement, at, own, uniques)
     found += referee_problems(table, known, placement, server, target, at)
     if target is None:
         return found
@@ -200,6 +201,12 @@ class Plans:
     def make_placeholders(self) -> bool:
         """Whether missing parents get rows that stand for them."""
         return any(link.placeholder for plan in self.newest.values() for link in plan.links)
+
+    @property
+    def unite(self) -> bool:
+        """Whether rows of some table may turn out to be one."""
+        rules = (plan.conflicts for plan in self.newest.values())
+        return any(of is not None and of.same_by for of in rules)
 
     def refuse(self, name: str) -> None:
         """Raise SchemaConflict where the table is refused."""

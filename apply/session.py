@@ -23,6 +23,8 @@ class Session:
         self.known = made()
         # Whether the target may hold placeholders (apply/placeholders.py); None: not looked yet.
         self.has_placeholders: bool | None = None
+        # The same of aliases (apply/aliases.py).
+        self.has_aliases: bool | None = None
         self._numbers: dict[str, int] = {}
 
     def number(self, name: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from apply.aliases import Aliases
 from apply.fields import Lines, lines, plain
 from apply.fold import Folded, fold
 from apply.identity import Identities
@@ -90,6 +91,7 @@ class Transaction:
         self.placeholders = Placeholders(
             session, source, self.identities, are_made=plans.make_placeholders
         )
+        self.aliases = Aliases(session, source, self.identities, are_made=plans.unite)
         self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
 

@@ -228,6 +228,16 @@ class Upserts:
         reason, why = self._collided[name, key]
         return self._refused(name, why, [Refusal(name, key, row.ordinal, reason)], row.batch)
 
+    def collisions(self) -> Iterator[Job]:
+        """The held rows that need a unique value which another row has."""
+        for name, held in self.held.items():
+            found = {
+                key: row
+                for key, row in held.items()
+                if (name, key) in self._collided and self._collided[name, key][0] == "unique"
+            }
+            yield from self._jobs(found)
+
     def _refused(self, name: str, why: str, rows: Sequence[Refusal], batch: int) -> Refused:
         at = self._in.at(rows[0].ordinal, batch)
         return Refused(f"cannot write a row of {name}: {why}", at, hint=REFUSED, rows=rows)

@@ -22,6 +22,7 @@ from apply.plan import Link, Plan
 from apply.queue import as_rows
 from apply.refused import Refusal, Refused
 from apply.release import ready
+from apply.same import unite
 from apply.sweep import Sweeps
 from apply.transaction import Job, Transaction
 from apply.upsert import Held, Upserts
@@ -96,6 +97,7 @@ class Writing:
         for truncate in truncates:
             self._upserts.held.pop(truncate.table, None)
             self._in.placeholders.forget(truncate.table)
+            self._in.aliases.forget(truncate.table)
         if truncates:
             self._deletes.truncate(truncates)
 
@@ -122,6 +124,7 @@ class Writing:
             self._learn(plan, rows)
         if (keys := plan.one_case(rows.keys)) is not rows.keys:
             rows = replace(rows, keys=list(keys))
+        rows = self._in.aliases.seen(plan, rows)
         rows, batch = self._in.parking.sift(rows), self._in.batch.batch
         return self._ready(plan, rows, batch, are_new=self._are_new)
 
@@ -185,10 +188,13 @@ class Writing:
         for plan in self._keyed.values():
             self._in.server.advance(self._in.connection, plan.target, plan.by_name)
         self._in.placeholders.finish()
+        self._in.aliases.finish()
 
     def _settle(self) -> None:
-        """What could not be placed gets a placeholder, waits or is refused; what can go now goes."""
-        while make(self._in, self._upserts.held):
+        """What could not be placed is a row of the target's own, gets a placeholder, waits or is
+        refused; what can go now goes.
+        """
+        while unite(self._in, self._upserts) or make(self._in, self._upserts.held):
             self._upserts.again()
         self._give_up_held()
         for name in sorted(self._waiting):
