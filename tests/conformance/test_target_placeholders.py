@@ -93,7 +93,7 @@ def keys(place: Place) -> list[tuple[Any, ...]]:
     return place.query("select id from users order by id")
 
 
-@pytest.mark.parametrize("primary_keys", ["local", "copy"])
+@pytest.mark.parametrize("primary_keys", ["local", pytest.param("copy", marks=pytest.mark.full)])
 def test_the_parent_comes_to_its_placeholder(place: Place, primary_keys: str) -> None:
     """T15: of a parent of which nothing is known, also when two children wait for it; its row takes
     the place, under the same local key, and nothing is left.
@@ -139,6 +139,7 @@ def test_a_parent_whose_identity_is_known_has_it_from_the_start(place: Place) ->
     assert joined(place) == [("o1", "u1", "Ada"), ("o2", "u2", "Grace")]
 
 
+@pytest.mark.full
 def test_a_partial_row_leaves_it_incomplete(place: Place) -> None:
     stream, target = ready(place)
     deliver(target, stream.batch(s(USERS, 2, "u2"), order(2, 2)))
@@ -149,6 +150,7 @@ def test_a_partial_row_leaves_it_incomplete(place: Place) -> None:
     assert standing(target) == []
 
 
+@pytest.mark.full
 def test_rows_of_a_tree_stand_for_each_other(place: Place) -> None:
     """T15: a placeholder of the child's own table."""
     stream, target = ready(place)
@@ -200,6 +202,7 @@ def test_what_nobody_references_is_removed_on_demand(place: Place) -> None:
     assert [(o, u) for o, u, _ in joined(place)] == [("o1", "u1"), ("o2", "u8"), ("o3", "u7")]
 
 
+@pytest.mark.full
 def test_a_parent_that_the_target_had_all_along_takes_the_children(place: Place) -> None:
     """T15: nothing said under which key; the two rows become one, and its own columns stay."""
     stream, target = ready(place)
@@ -253,6 +256,7 @@ def test_what_cannot_be_made_is_parked_as_before(place: Place) -> None:
     assert target.parked() == []
 
 
+@pytest.mark.full
 def test_a_placeholder_is_no_conflict(place: Place) -> None:
     """T15: what the source's row differs in was nobody's change."""
     from schemas.conflict import ConflictRules
@@ -267,6 +271,7 @@ def test_a_placeholder_is_no_conflict(place: Place) -> None:
     assert joined(place) == [("o2", "u2", "Ada")]
 
 
+@pytest.mark.full
 def test_it_is_made_in_a_referees_table_too(place: Place) -> None:
     """T15: its pair is known from the start."""
     users = table("users", column("name", TEXT, nullable=False), identity=("id",))

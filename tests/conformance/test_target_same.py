@@ -100,6 +100,7 @@ def test_it_keeps_its_key_and_takes_the_sources_identity(place: Place) -> None:
     assert target.parked() == []
 
 
+@pytest.mark.full
 def test_an_alias_ends_with_its_row(place: Place) -> None:
     """T38: what comes under it later is a row of its own, also in the very batch."""
     stream, target = ready(place)
@@ -112,6 +113,7 @@ def test_an_alias_ends_with_its_row(place: Place) -> None:
     assert place.query("select count(*) from headwater_alias") == [(0,)]
 
 
+@pytest.mark.full
 def test_the_policies_decide_its_columns(place: Place) -> None:
     """T38: nothing of it where the target wins, and the key is one all the same."""
     rules = ConflictRules(policy="target_wins", columns={"name": "max"}, same_by=("mail",))
@@ -126,6 +128,7 @@ def test_the_policies_decide_its_columns(place: Place) -> None:
     assert place.query("select alias, identity from headwater_alias") == [("local", "u1")]
 
 
+@pytest.mark.full
 def test_of_two_that_are_the_same_row_the_first_is(place: Place) -> None:
     """T38: set-wise, and each row of the target once; the other waits as any collision does."""
     stream, target = ready(place)
@@ -140,7 +143,15 @@ def test_of_two_that_are_the_same_row_the_first_is(place: Place) -> None:
     assert len(target.conflicts()) == 40
 
 
-@pytest.mark.parametrize("rules", [None, ConflictRules(policy="park", same_by=("mail",))])
+@pytest.mark.parametrize(
+    "rules",
+    [
+        None,
+        pytest.param(
+            ConflictRules(policy="park", same_by=("mail",)), id="park", marks=pytest.mark.full
+        ),
+    ],
+)
 def test_without_the_rule_nothing_is_altered(place: Place, rules: ConflictRules | None) -> None:
     """T38, default: the other row is as it was, and the one that comes is parked with its child;
     the rule, once set, applies to what is parked.
@@ -156,6 +167,7 @@ def test_without_the_rule_nothing_is_altered(place: Place, rules: ConflictRules 
     assert leads(place) == {"o-local": "u1", "o1": "u1"}
 
 
+@pytest.mark.full
 def test_rows_that_are_both_the_sources_are_not_one(place: Place) -> None:
     """T38: it has them both, so the target's key is stricter; nor is a row that is here already."""
     stream, target = ready(place)
@@ -169,7 +181,7 @@ def test_rows_that_are_both_the_sources_are_not_one(place: Place) -> None:
 
 
 def test_the_rule_needs_a_unique_key(place: Place) -> None:
-    _, target = ready(place)
+    ready(place)
     strict = place.target(conflicts={"app.tags": ConflictRules(same_by=("weight",))})
     with pytest.raises(SchemaConflict, match="has no unique key"):
         strict.prepare([TAGS])
