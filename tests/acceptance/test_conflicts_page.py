@@ -50,7 +50,8 @@ def test_its_commands_do_what_it_says(
         assert "newest_wins by changed_at" in said[0]
         assert "merged" in said[1]
         assert "1 of 1 conflicts would have ended otherwise" in said[2]
-        target.execute("insert into users (id, mail, name) values (50, 'ada@x', 'Ada L.')")
+        local = "insert into users (id, sync_id, mail, name) values (50, gen_random_uuid(), "
+        target.execute(f"{local} 'ada@x', 'Ada L.')")
         source.execute("insert into users (mail, name) values ('ada@x', 'Ada')")
         ada = "select name from users where id = 50"
         until(lambda: target.query(ada) == [("Ada",)], "one Ada")
