@@ -71,7 +71,7 @@ def leads(place: Place) -> dict[str, str]:
     found = place.query(
         "select o.sync_id, u.sync_id from orders o join users u on u.id = o.user_id"
     )
-    return dict(found)  # type: ignore[arg-type]
+    return dict(found)
 
 
 def test_it_keeps_its_key_and_takes_the_sources_identity(place: Place) -> None:
