@@ -31,7 +31,7 @@ class Aliases:
     ) -> None:
         """are_made: whether the configuration lets two rows be one."""
         self._session, self._connection, self._source = session, session.connection, source
-        self._identities, self._are_made = identities, are_made
+        self._identities, self.are_made = identities, are_made
         self._tables = self._with_aliases()
         self._less: dict[str, Plan] = {}
 
@@ -39,7 +39,7 @@ class Aliases:
         session = self._session
         if session.has_aliases is None:
             session.has_aliases = sa.inspect(self._connection).has_table(ALIAS.name)
-            if self._are_made and not session.has_aliases:
+            if self.are_made and not session.has_aliases:
                 raise Operator(
                     "found no table headwater_alias in the target",
                     hint="an older version prepared it; run: headwater prepare",
@@ -48,7 +48,7 @@ class Aliases:
             return set()
         found = sa.select(A.table_name).where(A.source == self._source).distinct()
         names = set(self._connection.scalars(found))
-        session.has_aliases = bool(names) or self._are_made
+        session.has_aliases = bool(names) or self.are_made
         return names
 
     def seen(self, plan: Plan, rows: Rows) -> Rows:

@@ -62,7 +62,7 @@ class Placeholders:
     ) -> None:
         """are_made: whether the configuration asks for any."""
         self._session, self._connection, self._source = session, session.connection, source
-        self._identities, self._are_made = identities, are_made
+        self._identities, self.are_made = identities, are_made
         self._came: dict[str, set[str]] = {}
         self._nameless = self._tables()
 
@@ -71,7 +71,7 @@ class Placeholders:
         session = self._session
         if session.has_placeholders is None:
             session.has_placeholders = sa.inspect(self._connection).has_table(PLACEHOLDER.name)
-            if self._are_made and not session.has_placeholders:
+            if self.are_made and not session.has_placeholders:
                 raise Operator(
                     "found no table headwater_placeholder in the target",
                     hint="an older version prepared it; run: headwater prepare",
@@ -81,7 +81,7 @@ class Placeholders:
         named = sa.func.min(P.is_named)
         found = sa.select(P.table_name, named).where(P.source == self._source)
         rows = self._connection.execute(found.group_by(P.table_name)).all()
-        session.has_placeholders = bool(rows) or self._are_made
+        session.has_placeholders = bool(rows) or self.are_made
         return {name: not is_named for name, is_named in rows}
 
     @property
@@ -198,17 +198,22 @@ class Placeholders:
             if identities:
                 self.end(name, sorted(identities))
 
+    def stand(self, plan: Plan) -> sa.ColumnElement[bool]:
+        """Whether a row of the table is a placeholder."""
+        if plan.name not in self._nameless:
+            return sa.false()
+        return sa.exists().where(*self._of(plan.name), *self._rows(plan)).correlate(plan.target)
+
     def lose(self, plan: Plan) -> None:
         """Rows of the table were deleted, whichever: those that were placeholders are none."""
-        if plan.name not in self._nameless:
-            return
-        there = (
-            referee.of_row(plan, P.identity)
-            if plan.is_refereed
-            else [self._is_named(plan, P.identity)]
-        )
-        gone = ~sa.exists().where(*there).correlate(PLACEHOLDER)
-        self._connection.execute(sa.delete(PLACEHOLDER).where(*self._of(plan.name), gone))
+        if plan.name in self._nameless:
+            gone = ~sa.exists().where(*self._rows(plan)).correlate(PLACEHOLDER)
+            self._connection.execute(sa.delete(PLACEHOLDER).where(*self._of(plan.name), gone))
+
+    def _rows(self, plan: Plan) -> list[sa.ColumnElement[bool]]:
+        if plan.is_refereed:
+            return referee.of_row(plan, P.identity)
+        return [self._is_named(plan, P.identity)]
 
     def forget(self, table: str) -> None:
         """Nothing of this table is a placeholder any more."""

@@ -47,6 +47,8 @@ def make(transaction: Transaction, held: Mapping[str, Mapping[bytes, Held]]) -> 
     whether there are any.
     """
     is_made = False
+    if not transaction.placeholders.are_made:
+        return False
     for link, missing in _missing(transaction, held):
         parent = transaction.plan(link.parent_name)
         is_out = obstacle(transaction.server, parent) is not None

@@ -104,8 +104,10 @@ def conflict_problems(
     if rules is None:
         return []
     found = problems(rules, kinds)
-    if rules.same_by and set(rules.same_by) not in map(set, uniques):
-        found.append(("", f"has no unique key ({', '.join(rules.same_by)}), as same_by says"))
+    for where, keys in (("", uniques), (" in the source", table.uniques)):
+        if rules.same_by and set(rules.same_by) not in map(set, keys):
+            key = ", ".join(rules.same_by)
+            found.append(("", f"has no unique key ({key}){where}, as same_by needs"))
     if rules.same_by and (own in table.identity or len(table.identity) > 1):
         found.append(("", "cannot have same_by: its identity is several columns, or a referee's"))
     return [

@@ -1,5 +1,6 @@
 """Two rows that turn out to be one: the source inserts a row, and the target has another with the
-same values of a unique key that configuration calls decisive (same_by).
+same values of a unique key that configuration calls decisive (same_by). The source has that key
+too, so the other row is not another one of its own.
 
 The target's row survives: it keeps its local key, and with it all that references it, and takes the
 source's identity; the one that it had becomes an alias (apply/aliases.py). The table's policies
@@ -8,7 +9,7 @@ that is excluded here, and two rows that are both here are not united: what come
 every collision is without the rule.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -32,17 +33,18 @@ def unite(transaction: Transaction, upserts: Upserts) -> bool:
     there are any.
     """
     is_any = False
-    for job in list(upserts.collisions()):
+    for job in list(upserts.collisions()) if transaction.aliases.are_made else ():
         rules = job.plan.conflicts
-        may_unite = rules is not None and rules.same_by and rules.policy != "park"
-        if rules is not None and may_unite and not job.rows.partial:
+        # A first copy has rows of the source that nothing is known of yet.
+        is_out = job.rows.partial or job.plan.name in transaction.batch.pending
+        if rules is not None and rules.same_by and rules.policy != "park" and not is_out:
             is_any |= _unite(transaction, upserts, job, rules)
     return is_any
 
 
 def _unite(transaction: Transaction, upserts: Upserts, job: Job, rules: ConflictRules) -> bool:
     plan, rows = job.plan, job.rows
-    was = _was(transaction, job, rules)
+    was = _was(transaction, upserts, job, rules)
     done = _rename(transaction, job, rules, sorted(was))
     if not done:
         return False
@@ -70,7 +72,9 @@ def _unite(transaction: Transaction, upserts: Upserts, job: Job, rules: Conflict
     return True
 
 
-def _was(transaction: Transaction, job: Job, rules: ConflictRules) -> dict[int, str | None]:
+def _was(
+    transaction: Transaction, upserts: Upserts, job: Job, rules: ConflictRules
+) -> dict[int, str | None]:
     """By ordinal: which identity the target's row has that the staged row is the same as; each row
     once.
     """
@@ -85,7 +89,7 @@ def _was(transaction: Transaction, job: Job, rules: ConflictRules) -> dict[int, 
     is_here = sa.exists().where(transaction.server.exactly(other.c[name], s.c[name]))
     found = (
         sa.select(s.c[ORDINAL], target.c[name], *target.primary_key.columns)
-        .where(*_same(plan, rules), ~is_here)
+        .where(*_same(transaction, plan, rules), ~is_here)
         .order_by(s.c[ORDINAL])
     )
     was: dict[int, str | None] = {}
@@ -95,21 +99,28 @@ def _was(transaction: Transaction, job: Job, rules: ConflictRules) -> dict[int, 
             keys.add(tuple(key))
             text = None if identity is None else wire_text(identity, plan.identity_kind)
             was[int(ordinal)] = text
-    out = _left_alone(transaction, plan, [text for text in was.values() if text is not None])
+    names = [text for text in was.values() if text is not None]
+    out = _left_alone(transaction, plan, names, upserts.held[plan.name])
     return {ordinal: text for ordinal, text in was.items() if text not in out}
 
 
-def _same(plan: Plan, rules: ConflictRules) -> list[sa.ColumnElement[bool]]:
-    # As the unique key compares: rows collided by it.
-    return [plan.target.c[n] == plan.stage.c[n] for n in rules.same_by]
+def _same(
+    transaction: Transaction, plan: Plan, rules: ConflictRules
+) -> list[sa.ColumnElement[bool]]:
+    # Exactly: the source may have rows that only the target's collation calls equal.
+    exactly = transaction.server.exactly
+    return [exactly(plan.target.c[n], plan.stage.c[n]) for n in rules.same_by]
 
 
-def _left_alone(transaction: Transaction, plan: Plan, identities: Sequence[str]) -> set[str]:
-    """Those that are or were rows of the source too, as far as its keys are kept, and those that
-    are excluded here.
+def _left_alone(
+    transaction: Transaction, plan: Plan, identities: Sequence[str], held: Collection[bytes]
+) -> set[str]:
+    """Those that are rows of the source too: its keys say so, or changes of theirs that wait. And
+    those that are excluded here.
     """
     out = plan.view.excluded if plan.view is not None else frozenset()
-    found = {str(orjson.loads(key)[plan.identity[0]]) for key in out}
+    keys = {*out, *held, *transaction.parking.keys(plan.name)}
+    found = {str(orjson.loads(key)[plan.identity[0]]) for key in keys}
     if plan.is_tracked and identities:
         stage_pairs(transaction.session, [(text, text) for text in identities])
         i = IDENTITY.c
@@ -130,7 +141,7 @@ def _rename(
     def rename(low: int, high: int) -> int:
         is_ready = (s.c[HOLD] == 0) & s.c[ORDINAL].between(low, high)
         renamed = sa.update(job.plan.target).values({mine: s.c[name]})
-        return transaction.run(renamed.where(*_same(job.plan, rules), is_ready))
+        return transaction.run(renamed.where(*_same(transaction, job.plan, rules), is_ready))
 
     _, failed = halve(transaction, ordinals, rename)
     return [ordinal for ordinal in ordinals if ordinal not in failed]

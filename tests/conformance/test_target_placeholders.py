@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from apply.target import Target
+from schemas.change import Sweep
 from schemas.kinds import Kind
 from schemas.table import Table
 from tests.conformance.targets import (
@@ -283,3 +284,25 @@ def test_it_is_made_in_a_referees_table_too(place: Place) -> None:
     assert standing(target) == []
     assert joined(place) == [("o1", "y", "Ada"), ("o2", "y", "Ada")]
     assert len(keys(place)) == 2
+
+
+@pytest.mark.full
+def test_copies_and_rebuilds_settle_them(place: Place) -> None:
+    """T15: a copy of the whole table deletes those that the source has not, and a rebuild keeps
+    what is still referenced.
+    """
+    stream, target = ready(place)
+    deliver(target, stream.batch(user(1), order(1, 7), order(2, 8), s(USERS, 8, "u8")))
+    deliver(target, stream.batch(order(1, 1, u)))
+    begins, ends = (Sweep("app.users", "1", what) for what in ("begins", "ends"))
+    deliver(target, stream.batch(user(1, r), sweeps=(begins,)))
+    deliver(target, stream.batch(sweeps=(ends,)))
+    assert [key for _, key, _, _ in standing(target)] == ["8"]
+    assert len(keys(place)) == 2
+    deliver(target, stream.batch(order(3, 9)))
+    every = stream.batch(user(1, r), user(8, r), order(1, 1, r), order(2, 8, r), order(3, 9, r))
+    target.merge(every, ["app.users", "app.orders"], expect=target.checkpoint())
+    assert [key for _, key, _, _ in standing(target)] == ["9"]
+    assert [(o, name) for o, _, name in joined(place)] == [("o1", "Ada"), ("o2", "Ada"), ("o3", "")]
+    deliver(target, stream.batch(user(9)))
+    assert standing(target) == []

@@ -169,15 +169,31 @@ def test_without_the_rule_nothing_is_altered(place: Place, rules: ConflictRules 
 
 @pytest.mark.full
 def test_rows_that_are_both_the_sources_are_not_one(place: Place) -> None:
-    """T38: it has them both, so the target's key is stricter; nor is a row that is here already."""
+    """T38: a row of its that waits, also of a table that nothing references; one that is here
+    already; one that is equal by a collation alone.
+    """
+    rules = {"app.users": RULES, "app.tags": ConflictRules(same_by=("word",))}
     stream, target = ready(place)
-    deliver(target, stream.batch(user(1, "a"), user(2, "b")))
-    deliver(target, stream.batch(user(3, "a"), user(2, "ada", make=u)))
-    assert {change.row_key for change in target.parked()} == {
-        '{"sync_id":"u3"}', '{"sync_id":"u2"}'
-    }  # fmt: skip
-    assert [row[1] for row in users(place)] == ["u1", "local", "u2"]
+    target = place.target(parked_limit=100, conflicts=rules)
+    place.check("tags", "weight", "> 0")
+    tag: dict[str, Any] = {"id": 1, "sync_id": "t1", "word": "a", "weight": 1}
+    deliver(target, stream.batch(user(2, "b"), c(TAGS, **tag)))
+    moved = u(TAGS, **tag | {"word": "x", "weight": -1})
+    deliver(target, stream.batch(user(2, "ada", make=u), moved))
+    deliver(target, stream.batch(c(TAGS, id=2, sync_id="t2", word="a", weight=2), user(3, "ADA")))
+    waits = [(change.row_key, change.reason) for change in target.parked()]
+    assert waits[:3] == [
+        ('{"sync_id":"u2"}', "unique"),
+        ('{"sync_id":"t1"}', "value"),
+        ('{"sync_id":"t2"}', "unique"),
+    ]
+    assert [key for key, _ in waits[3:]] == (['{"sync_id":"u3"}'] if place.is_mysql else [])
+    assert place.query("select sync_id, word from tags") == [("t1", "a")]
     assert target.conflicts() == []
+    # Mended, each is itself.
+    target.edit(target.parked()[1].number, {"weight": 1})
+    target.retry()
+    assert sorted(place.query("select sync_id, word from tags")) == [("t1", "x"), ("t2", "a")]
 
 
 def test_the_rule_needs_a_unique_key(place: Place) -> None:
