@@ -18,7 +18,6 @@ from apply.plan import Plan
 from apply.repoint import is_named, stage_pairs
 from apply.session import Session
 from schemas.change import Rows
-from schemas.errors import Operator
 
 A = ALIAS.c
 
@@ -36,19 +35,11 @@ class Aliases:
         self._less: dict[str, Plan] = {}
 
     def _with_aliases(self) -> set[str]:
-        session = self._session
-        if session.has_aliases is None:
-            session.has_aliases = sa.inspect(self._connection).has_table(ALIAS.name)
-            if self.are_made and not session.has_aliases:
-                raise Operator(
-                    "found no table headwater_alias in the target",
-                    hint="an older version prepared it; run: headwater prepare",
-                )
-        if not session.has_aliases:
+        if not self._session.uses(ALIAS, is_needed=self.are_made):
             return set()
         found = sa.select(A.table_name).where(A.source == self._source).distinct()
         names = set(self._connection.scalars(found))
-        session.has_aliases = bool(names) or self.are_made
+        self._session.told(ALIAS, holds=bool(names) or self.are_made)
         return names
 
     def seen(self, plan: Plan, rows: Rows) -> Rows:

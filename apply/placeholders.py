@@ -23,7 +23,6 @@ from apply.repoint import is_named, repoint, stage_pairs
 from apply.session import Session
 from schemas.change import Rows
 from schemas.codec import after_of
-from schemas.errors import Operator
 
 
 class Placeholder(NamedTuple):
@@ -68,26 +67,13 @@ class Placeholders:
 
     def _tables(self) -> dict[str, bool]:
         """The tables that have placeholders: whether some of them have identities of their own."""
-        session = self._session
-        if session.has_placeholders is None:
-            session.has_placeholders = sa.inspect(self._connection).has_table(PLACEHOLDER.name)
-            if self.are_made and not session.has_placeholders:
-                raise Operator(
-                    "found no table headwater_placeholder in the target",
-                    hint="an older version prepared it; run: headwater prepare",
-                )
-        if not session.has_placeholders:
+        if not self._session.uses(PLACEHOLDER, is_needed=self.are_made):
             return {}
         named = sa.func.min(P.is_named)
         found = sa.select(P.table_name, named).where(P.source == self._source)
         rows = self._connection.execute(found.group_by(P.table_name)).all()
-        session.has_placeholders = bool(rows) or self.are_made
+        self._session.told(PLACEHOLDER, holds=bool(rows) or self.are_made)
         return {name: not is_named for name, is_named in rows}
-
-    @property
-    def tables(self) -> list[str]:
-        """The tables that have placeholders."""
-        return sorted(self._nameless)
 
     # What a batch brings.
 
@@ -195,8 +181,7 @@ class Placeholders:
     def finish(self) -> None:
         """The batch's rows are written."""
         for name, identities in self._came.items():
-            if identities:
-                self.end(name, sorted(identities))
+            self.end(name, sorted(identities))
 
     def stand(self, plan: Plan) -> sa.ColumnElement[bool]:
         """Whether a row of the table is a placeholder."""

@@ -23,7 +23,8 @@ def stage_pairs(session: Session, pairs: Sequence[tuple[str, str]]) -> None:
         "identity": fields.text([other for _, other in pairs]),
         "at": fields.plain([None] * len(pairs)),
     }
-    session.put(FACTS, fields.lines(columns))
+    if pairs:
+        session.put(FACTS, fields.lines(columns))
 
 
 def is_named(server: Server, row: Any, identity: Any, kind: Kind) -> sa.ColumnElement[bool]:

@@ -30,6 +30,7 @@ from tests.conformance.targets import (
     table,
     u,
 )
+from tests.conformance.test_target_random_history import TABLES, Model, applied, assert_equal
 
 __all__ = ["place"]
 
@@ -306,3 +307,20 @@ def test_copies_and_rebuilds_settle_them(place: Place) -> None:
     assert [(o, name) for o, _, name in joined(place)] == [("o1", "Ada"), ("o2", "Ada"), ("o3", "")]
     deliver(target, stream.batch(user(9)))
     assert standing(target) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("seed", range(1, 20))
+def test_a_random_history_leaves_none(place: Place, seed: int) -> None:
+    """T15: of rows that the target refuses for a while, of every shape of reference."""
+    model, stream = Model(seed, bad=0.1), Stream()
+    target = place.target(parked_limit=1000, missing_parents=EACH)
+    target.prepare(list(TABLES.values()))
+    for name in TABLES:
+        place.check(name, "note", "<> 'bad'")
+    applied(target, stream, model)
+    for name in TABLES:
+        place.uncheck(name)
+    target.retry()
+    assert (target.parked(), target.placeholders()) == ([], [])
+    assert_equal(target, model)
