@@ -11,8 +11,8 @@ from time import time_ns
 import orjson
 import sqlalchemy as sa
 
-from apply import fields
-from apply.identity import FACTS, Identities
+from apply import fields, meanings
+from apply.identity import FACTS
 from apply.own import ALIAS
 from apply.plan import Plan
 from apply.repoint import is_named, stage_pairs
@@ -25,12 +25,10 @@ A = ALIAS.c
 class Aliases:
     """Those of one target and source, within a batch's transaction."""
 
-    def __init__(
-        self, session: Session, source: str, identities: Identities, *, are_made: bool
-    ) -> None:
+    def __init__(self, session: Session, source: str, *, are_made: bool) -> None:
         """are_made: whether the configuration lets two rows be one."""
         self._session, self._connection, self._source = session, session.connection, source
-        self._identities, self.are_made = identities, are_made
+        self.are_made = are_made
         self._tables = self._with_aliases()
         self._less: dict[str, Plan] = {}
 
@@ -60,7 +58,7 @@ class Aliases:
         if not found:
             return rows
         if plan.is_tracked:
-            self._identities.rename(plan.name, list(found.items()))
+            meanings.rename(self._session, self._source, plan.name, list(found.items()))
         number = plan.identity_kind.name == "int"
         keys, values = list(rows.keys), list(rows.values)
         for i, key in enumerate(rows.keys):

@@ -37,7 +37,7 @@ from apply.sql import Statements
 from apply.sweep import Sweeps
 from apply.target import Pair, Placement
 from apply.transaction import Transaction, Unplanned
-from apply.tries import Tries
+from apply.tries import T, Tries
 from apply.write import release, write
 from schemas.beat import Beat
 from schemas.change import Batch, Offset, Position

@@ -161,42 +161,6 @@ class Identities:
             .where(i.source == self._source, i.table_name == table, i.to_batch.is_(None))
         )
 
-    def meant(self, table: str, keys: Sequence[str]) -> dict[str, str | None]:
-        """What these keys mean now; None: their rows are gone. Keys that nothing is known of are
-        not in it.
-        """
-        nothing, i = [None] * len(keys), IDENTITY.c
-        self._stage(list(keys), nothing, nothing)
-        same = [i.source == self._source, i.table_name == table]
-        found = sa.select(i.source_key, i.identity, i.to_batch).where(
-            *same, i.source_key == FACTS.c.source_key
-        )
-        meant: dict[str, str | None] = {}
-        for key, identity, to_batch in self._connection.execute(found):
-            meant[key] = meant.get(key) if to_batch is not None else identity
-        return meant
-
-    def rename(self, table: str, pairs: Sequence[tuple[str, str]]) -> None:
-        """What was taken for these identities was others all the time: (was, is)."""
-        nothing, i = [None] * len(pairs), IDENTITY.c
-        self._stage([old for old, _ in pairs], [new for _, new in pairs], nothing)
-        mine = [i.source == self._source, i.table_name == table]
-        self._connection.execute(
-            sa.update(IDENTITY)
-            .values({i.identity: FACTS.c.identity})
-            .where(*mine, i.identity == FACTS.c.source_key)
-        )
-        self._session.known.forget(self._session.number(table))
-
-    def unlearn(self, table: str, identities: Sequence[str]) -> None:
-        """Forget identities that were never any row's at the source."""
-        nothing, i = [None] * len(identities), IDENTITY.c
-        self._stage(nothing, list(identities), nothing)
-        mine = [i.source == self._source, i.table_name == table]
-        named = i.identity.in_(sa.select(FACTS.c.identity))
-        self._connection.execute(sa.delete(IDENTITY).where(*mine, named))
-        self._session.known.forget(self._session.number(table))
-
     def heirs(self, table: str, identities: Sequence[str]) -> list[tuple[str, str, bool]]:
         """(old, new, is next) where an ended identity's key now means another: its children follow
         the key. is next: the key was never without a meaning in between, as where an identity was

@@ -75,6 +75,8 @@ def obstacle(server: Server, plan: Plan) -> str | None:
         return "it is identified by several columns"
     if plan.view is not None and plan.view.lacks:
         return "some of its rows are left out here (exceptions)"
+    if plan.is_in_documents:
+        return "documents hold its keys (references)"
     if any(taken.once for taken in plan.taken):
         return "it has columns that are the target's own (exceptions), which are written once"
     names = filled(server, plan)

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import orjson
 import sqlalchemy as sa
 
-from apply import fields, referee
+from apply import fields, meanings, referee
 from apply.fold import Folded
-from apply.identity import FACTS, Identities
+from apply.identity import FACTS
 from apply.intervals import facts
 from apply.own import PLACEHOLDER
 from apply.plan import Plan
@@ -56,12 +56,10 @@ def read(connection: sa.Connection, source: str) -> list[Placeholder]:
 class Placeholders:
     """Those of one target and source, within a batch's transaction."""
 
-    def __init__(
-        self, session: Session, source: str, identities: Identities, *, are_made: bool
-    ) -> None:
+    def __init__(self, session: Session, source: str, *, are_made: bool) -> None:
         """are_made: whether the configuration asks for any."""
         self._session, self._connection, self._source = session, session.connection, source
-        self._identities, self.are_made = identities, are_made
+        self.are_made = are_made
         self._came: dict[str, set[str]] = {}
         self._nameless = self._tables()
 
@@ -102,7 +100,7 @@ class Placeholders:
         rows = [tuple(row) for row in self._connection.execute(found)]
         if rows:
             self._rename(plan, [(old, new) for old, new, _ in rows])
-            self._identities.rename(plan.name, [(old, new) for old, new, _ in rows])
+            meanings.rename(self._session, self._source, plan.name, [row[:2] for row in rows])
 
     def _rename(self, plan: Plan, pairs: Sequence[tuple[str, str]]) -> None:
         """Let the placeholders be the rows of these identities: (its own, the parent's)."""

@@ -15,6 +15,7 @@ import structlog
 
 from apply.fold import fold
 from apply.halving import halve
+from apply.meanings import meant, unlearn
 from apply.naming import name_rows
 from apply.neutral import copied_key, filled, minted, neutral, obstacle
 from apply.placeholders import Placeholder, read
@@ -89,7 +90,8 @@ def _identified(
         return {key: one._replace(identity=key) for key, one in missing.items()}
     if link.parent_key not in (parent.own_key, copied_key(parent)):
         return {}
-    known = transaction.identities.meant(parent.name, list(missing)) if link.translated else {}
+    keys = list(missing) if link.translated else []
+    known = meant(transaction.session, transaction.source, parent.name, keys)
     found = {}
     for key, one in missing.items():
         name = known[key] if key in known else minted(parent.identity_kind)
@@ -200,7 +202,7 @@ def remove(transaction: Transaction, tables: Collection[str] | None) -> list[Pla
             transaction.placeholders.end(name, [one.identity for one in free])
         nameless = [one.identity for one in free if not one.is_named]
         if nameless:
-            transaction.identities.unlearn(name, nameless)
+            unlearn(transaction.session, transaction.source, name, nameless)
         gone += free
     return gone
 

@@ -135,6 +135,8 @@ class Reference:
     child: sa.Table
     columns: tuple[str, ...]
     keys: tuple[str, ...]
+    by: tuple[str, str] | None = None
+    """The column, and its value, where a declared reference is one."""
 
 
 @dataclass(kw_only=True)
@@ -155,7 +157,11 @@ class Plan:
     is_guarded: bool
     """The target refuses a second row of one identity at once, not only at commit."""
     links_here: Sequence[Reference] = ()
-    """The links of planned tables to this one, also where the target has no foreign key."""
+    """The links of planned tables to this one, also where the target has no foreign key; but those
+    in documents.
+    """
+    is_in_documents: bool = False
+    """Whether documents hold keys of the table."""
     source_name: str = ""
     is_tracked: bool = False
     conflicts: ConflictRules | None = None
@@ -171,7 +177,7 @@ class Plan:
     def all_references(self) -> list[Reference]:
         """By foreign keys of the target, and by links."""
         every = (*self.references, *self.links_here)
-        return list({(r.child.fullname, r.columns): r for r in every}.values())
+        return list({(r.child.fullname, r.columns, r.by): r for r in every}.values())
 
     @property
     def name(self) -> str:

@@ -272,7 +272,12 @@ def _refer(plans: Mapping[str, Plan]) -> None:
             parent = plans.get(link.parent_name)
             if parent is None:
                 continue
-            mine = Reference(child=plan.target, columns=(link.column,), keys=(link.parent_key,))
+            if link.steps is not None:
+                parent.is_in_documents = True
+                continue
+            by = None if link.by is None else (link.by, str(link.value))
+            columns, keys = (link.column,), (link.parent_key,)
+            mine = Reference(child=plan.target, columns=columns, keys=keys, by=by)
             parent.links_here = [*parent.links_here, mine]
             if link.on_delete not in ("CASCADE", "SET NULL"):
                 continue
@@ -370,7 +375,7 @@ def _links(
                 late=late,
                 nullable=nullable,
                 waits=nullable and policy == "null_then_fix",
-                placeholder=policy == "placeholder",
+                placeholder=policy == "placeholder" and told is None,
                 on_delete=key.on_delete.upper(),
                 named=None if is_looked_up or told else staged_as(server, parent, mine),
                 key_kind=parent.by_name[key.parent_column].kind,

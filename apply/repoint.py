@@ -45,6 +45,7 @@ def repoint(session: Session, plan: Plan) -> None:
             .values({child.c[column]: second.c[key] for column, key in pairs})
             .where(
                 *(child.c[column] == first.c[key] for column, key in pairs),
+                *([child.c[reference.by[0]] == reference.by[1]] if reference.by else []),
                 is_named(session.server, first.c[name], FACTS.c.source_key, kind),
                 is_named(session.server, second.c[name], FACTS.c.identity, kind),
             )

@@ -17,10 +17,8 @@ import sqlalchemy as sa
 
 from apply.conflicts import Conflicts, after_image, decided
 from apply.halving import halve
-from apply.identity import FACTS
-from apply.own import IDENTITY
+from apply.meanings import known
 from apply.plan import HOLD, ORDINAL, Plan
-from apply.repoint import stage_pairs
 from apply.staging import staged
 from apply.transaction import Job, Transaction
 from apply.upsert import Upserts
@@ -122,11 +120,7 @@ def _left_alone(
     keys = {*out, *held, *transaction.parking.keys(plan.name)}
     found = {str(orjson.loads(key)[plan.identity[0]]) for key in keys}
     if plan.is_tracked and identities:
-        stage_pairs(transaction.session, [(text, text) for text in identities])
-        i = IDENTITY.c
-        mine = [i.source == transaction.source, i.table_name == plan.name]
-        known = sa.select(i.identity).where(*mine, i.identity == FACTS.c.identity)
-        found.update(transaction.connection.scalars(known))
+        found |= known(transaction.session, transaction.source, plan.name, identities)
     return found
 
 

@@ -88,10 +88,8 @@ class Transaction:
         self.parking = parking
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
         self.referee = Referee(session, source, batch.batch)
-        self.placeholders = Placeholders(
-            session, source, self.identities, are_made=plans.make_placeholders
-        )
-        self.aliases = Aliases(session, source, self.identities, are_made=plans.unite)
+        self.placeholders = Placeholders(session, source, are_made=plans.make_placeholders)
+        self.aliases = Aliases(session, source, are_made=plans.unite)
         self._plans, self._statements, self.source = plans, statements, source
         self.written = 0
 
