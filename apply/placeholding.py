@@ -1,5 +1,5 @@
 """Placeholders are made for the parents that a batch's rows lack at its end, all of a table in one
-statement, and removed when nobody needs them; what they are until then: apply/placeholders.py.
+statement, and removed when nobody needs them; what they are until then: apply/placeholder_rows.py.
 
 Where no row can be made (apply/neutral.py, or a constraint of the target) nothing is, and the
 child is parked as without placeholders.

@@ -15,7 +15,7 @@ from apply.fold import Folded, fold
 from apply.identity import Identities
 from apply.intervals import facts
 from apply.parking import Parking, Standing
-from apply.placeholders import Placeholders
+from apply.placeholder_rows import Placeholders
 from apply.plan import ORDINAL, SET, Link, Plan
 from apply.plans import Plans
 from apply.referee import Referee
