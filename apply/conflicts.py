@@ -66,12 +66,9 @@ class Conflicts:
         if not found:
             return rows, folded
         kinds = {taken.name: taken.kind for taken in plan.taken}
-        decisions = {
-            at: _together(plan, conflict, _decided(conflict, rules, kinds))
-            for at, conflict in found.items()
-        }
-        self._park(plan, rows, decisions)
-        self._record(plan, rows, found, decisions)
+        decisions = {at: decided(plan, one, rules, kinds) for at, one in found.items()}
+        self.park(plan, rows, decisions)
+        self.record(plan, rows, found, decisions)
         if rules.by is not None:
             self._warn_of_skew(plan, found, rules.by)
         return _rewritten(rows, folded, decisions)
@@ -109,7 +106,9 @@ class Conflicts:
             if d.at in changed and not (d.op == "c" and changed[d.at] is None)
         }
         gone = set(folded.deletes)
-        afters = {at: None if at in gone else _after(plan, rows, folded, at) for at in suspects}
+        afters = {
+            at: None if at in gone else after_image(plan, rows, folded, at) for at in suspects
+        }
         self._forget_replays(plan, rows, suspects, afters)
         return self._images(plan, rows, suspects, afters)
 
@@ -195,7 +194,7 @@ class Conflicts:
     ) -> dict[int, Conflict]:
         """The conflicts with the target's rows, read where they are locked."""
         there = sorted(at for at, (_, _, changed) in suspects.items() if changed is not None)
-        mine = self._mine(plan, rows, there)
+        mine = self.mine(plan, rows, there)
         return {
             at: Conflict(
                 before=None if doubt.op == "c" else {n: image[n] for n in plan.by_name},
@@ -207,7 +206,8 @@ class Conflicts:
             for at, (doubt, image, changed) in suspects.items()
         }
 
-    def _mine(self, plan: Plan, rows: Rows, there: Sequence[int]) -> dict[int, dict[str, Any]]:
+    def mine(self, plan: Plan, rows: Rows, there: Sequence[int]) -> dict[int, dict[str, Any]]:
+        """The target's rows of these indexes into `rows`; all must be there."""
         if not there:
             return {}
         ordinals = [rows.ordinals[at] for at in there]
@@ -226,7 +226,8 @@ class Conflicts:
             for at, values in zip(there, found, strict=True)
         }
 
-    def _park(self, plan: Plan, rows: Rows, decisions: Mapping[int, Decision]) -> None:
+    def park(self, plan: Plan, rows: Rows, decisions: Mapping[int, Decision]) -> None:
+        """Raise Refused for the rows of which a person is to decide."""
         parks = [at for at, decision in decisions.items() if decision.parks]
         if parks:
             found = [
@@ -241,13 +242,14 @@ class Conflicts:
                 rows=found,
             )
 
-    def _record(
+    def record(
         self,
         plan: Plan,
         rows: Rows,
         found: Mapping[int, Conflict],
         decisions: Mapping[int, Decision],
     ) -> None:
+        """Keep what was decided of these indexes into `rows`."""
         kept = []
         for at, conflict in found.items():
             decision = decisions[at]
@@ -290,9 +292,12 @@ class Conflicts:
             log.warning("clock_skew", table=plan.name, column=by, ahead_s=round(ahead_us / 1e6))
 
 
-def _decided(conflict: Conflict, rules: ConflictRules, kinds: Mapping[str, Any]) -> Decision:
+def decided(
+    plan: Plan, conflict: Conflict, rules: ConflictRules, kinds: Mapping[str, Any]
+) -> Decision:
+    """The decision; what cannot be compared parks."""
     try:
-        return decide(conflict, rules, kinds)
+        return _together(plan, conflict, decide(conflict, rules, kinds))
     except (ValueError, ArithmeticError) as error:
         rule = f"{rules.policy} cannot compare the values: {type(error).__name__}"
         return Decision(None, rule, parks=True)
@@ -324,7 +329,8 @@ def _complete(plan: Plan, images: Sequence[dict[str, Any]]) -> None:
                 image[name] = value
 
 
-def _after(plan: Plan, rows: Rows, folded: Folded, at: int) -> dict[str, Any]:
+def after_image(plan: Plan, rows: Rows, folded: Folded, at: int) -> dict[str, Any]:
+    """What is to be written of the row at this index, as the source has it."""
     after = folded.merged.get(at) or after_of(rows.values[at])
     return {n: after[n] for n in plan.by_name if n in after}
 

@@ -21,9 +21,12 @@ from apply.catalog import Catalog
 from apply.checkpoint import lock, move, of
 from apply.mark import is_marked, mark, unmark
 from apply.merge import merge
+from apply.neutral import obstacles
 from apply.own import CHECKPOINT, METADATA, SWEEP, TABLES, WAITING, described
 from apply.pairs import Paired
 from apply.parking import AtRest, Parking, Retried, Standing
+from apply.placeholders import Placeholder
+from apply.placeholding import remove
 from apply.placement import has_referee
 from apply.plan import Plan
 from apply.plans import Plans, plan_all
@@ -35,13 +38,13 @@ from apply.sql import Statements
 from apply.sweep import Sweeps
 from apply.target import Pair, Placement
 from apply.transaction import Transaction, Unplanned
-from apply.tries import Tries
+from apply.tries import T, Tries
 from apply.write import release, write
 from schemas.change import Batch, Offset, Position
 from schemas.codec import Wire
 from schemas.errors import Misconfigured, Operator, SchemaConflict
 from schemas.faults import reach
-from schemas.finding import Finding
+from schemas.finding import Finding, refusal
 from schemas.kinds import Kind
 from schemas.ranges import Compared, Ranges
 from schemas.table import Table
@@ -77,7 +80,7 @@ class DatabaseTarget(Tries):
             preparation = self._preparation(connection, tables)
             refused = [f for f in preparation.findings() if f.refused]
             if refused:
-                raise conflict(self.name, refused)
+                raise refusal(self.name, refused)
             statements = preparation.statements()
             if not dry_run:
                 preparation.run(statements)
@@ -95,6 +98,7 @@ class DatabaseTarget(Tries):
             catalog = Catalog(self._server, connection, self._placement)
             for table in tables:
                 found += unpaired(connection, catalog, self._placement, table, self._source)
+            found += obstacles(catalog, self._server, self._placement, tables)
             for where, problem, fix in self._server.warnings(connection):
                 found.append(Finding(where=where, problem=problem, fix=fix, refused=False))
             return found
@@ -200,28 +204,41 @@ class DatabaseTarget(Tries):
                 self._prepare_unseen(batch)
 
     def retry(self, numbers: Collection[int] | None = None) -> Retried:
+        def write(transaction: Transaction) -> Retried:
+            release(transaction, self._waiting, Sweeps(transaction, self._sweeping))
+            self._has_parked = transaction.parking.save(transaction.connection)
+            return transaction.parking.retried
+
+        return self._at_rest(write, asked=numbers) or Retried((), ())
+
+    def remove_placeholders(self, tables: Collection[str] | None = None) -> list[Placeholder]:
+        return self._at_rest(partial(remove, tables=tables)) or []
+
+    def _at_rest(
+        self, write: Callable[[Transaction], T], *, asked: Collection[int] | None = ()
+    ) -> T | None:
+        """Write where the target stands; None where it stands nowhere."""
         applied = self.applied()
         if applied is None:
-            return Retried((), ())
+            return None
         standing = AtRest(
             batch=applied.batch,
             position=Position(applied.position),
             committed_at=applied.committed_at,
         )
-        parking = self._parking(standing, asked=numbers)
+        parking = self._parking(standing, asked=asked)
 
-        def write(connection: sa.Connection) -> Retried:
+        def locked(connection: sa.Connection) -> T:
             # The applier's compare-and-set waits for this, or was before it.
             lock(connection, self._source)
             transaction = self._begin(connection, standing, parking)
-            release(transaction, self._waiting, Sweeps(transaction, self._sweeping))
-            self._has_parked = parking.save(connection)
+            written = write(transaction)
             self._wants = self._wants or transaction.ancestors.wants
             self._commit(connection, parking)
             told.confirm(connection, transaction.referee, self._source)
-            return parking.retried
+            return written
 
-        return self._tried(parking, write)
+        return self._tried(parking, locked)
 
     def _parking(self, standing: Standing, asked: Collection[int] | None = ()) -> Parking:
         return Parking(self._source, self._placement.parked_limit, standing, asked=asked)
@@ -363,10 +380,3 @@ class DatabaseTarget(Tries):
                 hint=f"run: headwater prepare {self.name}",
             )
         return plan
-
-
-def conflict(name: str, refused: Sequence[Finding]) -> SchemaConflict:
-    """One error for all that prepare refuses."""
-    lines = "; ".join(f"{f.where} {f.problem}" for f in refused)
-    fixes = "; ".join(dict.fromkeys(f.fix for f in refused))
-    return SchemaConflict(f"cannot prepare target {name}: {lines}", hint=fixes)

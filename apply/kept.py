@@ -7,7 +7,18 @@ from time import sleep
 
 import sqlalchemy as sa
 
-from apply import ancestors, checked, exempt, parked, pause, recorded, sessions, told, verified
+from apply import (
+    ancestors,
+    checked,
+    exempt,
+    parked,
+    pause,
+    placeholders,
+    recorded,
+    sessions,
+    told,
+    verified,
+)
 from apply.beats import newest
 from apply.catalog import Catalog
 from apply.checked import Checked
@@ -17,6 +28,7 @@ from apply.mark import is_marked
 from apply.opened import opened
 from apply.own import CHECKED, CHECKPOINT, TABLES, described
 from apply.parked import Parked
+from apply.placeholders import Placeholder
 from apply.recorded import Recorded
 from apply.server import Server
 from apply.shared import Shared
@@ -120,6 +132,10 @@ class Kept(Connected):
     def parked(self, *, skipped: bool = False) -> list[Parked]:
         with self._connected() as connection:
             return parked.read(connection, self._source, skipped=skipped)
+
+    def placeholders(self) -> list[Placeholder]:
+        with self._connected() as connection:
+            return placeholders.read(connection, self._source)
 
     def conflicts(self) -> list[Recorded]:
         with self._connected() as connection:

@@ -52,6 +52,11 @@ def merge(
     plans = sorted((transaction.plan(name) for name in tables), key=lambda plan: plan.rank)
     for name in tables:
         transaction.parking.forget(name)
+    for block in batch.blocks():
+        for rows in block:
+            plan = transaction.plan(rows.table.full_name, rows.table.fingerprint)
+            transaction.placeholders.meet(plan, rows)
+            transaction.placeholders.note(plan, rows, fold(rows))
     merging = _Merging(transaction, plans)
     merging.stage(batch)
     different = merging.different()
@@ -155,7 +160,8 @@ class _Merging:
             self._in.referee.find(shadow.plan, shadow.plan.stage)
         for plan in self._plans:
             self._in.session.ready(plan.keys)
-            self._in.run(_extra(plan, self._in.server, self._of(plan)))
+            stands = self._in.placeholders.stand(plan)
+            self._in.run(_extra(plan, self._in.server, self._of(plan), stands))
             for link in plan.links:
                 if link.late:
                     self._in.run(self._in.sql(plan).unlink(link.column))
@@ -201,8 +207,10 @@ def _different(server: Server, plan: Plan, number: int) -> sa.Select[Any]:
     )
 
 
-def _extra(plan: Plan, server: Server, shadows: Iterator[Plan]) -> sa.Insert:
-    """Stage the identities that came from the source and are in no shadow."""
+def _extra(
+    plan: Plan, server: Server, shadows: Iterator[Plan], stands: sa.ColumnElement[bool]
+) -> sa.Insert:
+    """Stage the identities that came from the source, are in no shadow, and stand for nothing."""
     rows: Any = plan.target
     missing = []
     for shadow in shadows:
@@ -211,5 +219,5 @@ def _extra(plan: Plan, server: Server, shadows: Iterator[Plan]) -> sa.Insert:
         missing.append(staged.c[plan.identity[0]].is_(None))
     zero: Any = sa.literal_column("0")
     found = sa.select(zero, zero, zero, *(plan.target.c[n] for n in plan.identity))
-    found = found.select_from(rows).where(ours(server, plan), *missing)
+    found = found.select_from(rows).where(ours(server, plan), ~stands, *missing)
     return sa.insert(plan.keys).from_select([ORDINAL, SET, HOLD, *plan.identity], found)

@@ -76,6 +76,21 @@ WAITING = sa.Table(
 it is not among the target's rows.
 """
 
+PLACEHOLDER = sa.Table(
+    "headwater_placeholder",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("identity", name_type(), primary_key=True),
+    sa.Column("source_key", name_type(), nullable=False),
+    sa.Column("is_named", sa.Integer, nullable=False),
+    sa.Column("wanted_by", name_type(), nullable=False),
+    sa.Column("batch", sa.BigInteger, nullable=False),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Index("headwater_placeholder_by_key", "source", "table_name", "source_key"),
+)
+"""Rows that stand for parents which have not come (apply/placeholders.py)."""
+
 SWEEP = sa.Table(
     "headwater_sweep",
     METADATA,
@@ -142,6 +157,18 @@ CONFLICT = sa.Table(
     sa.Column("decided_at", sa.BigInteger, nullable=False),
 )
 """Rows that both sides had changed, and what was decided (apply/recorded.py)."""
+
+ALIAS = sa.Table(
+    "headwater_alias",
+    METADATA,
+    sa.Column("source", name_type(128), primary_key=True),
+    sa.Column("table_name", name_type(192), primary_key=True),
+    sa.Column("alias", name_type(), primary_key=True),
+    sa.Column("identity", name_type(), nullable=False),
+    sa.Column("made_at", sa.BigInteger, nullable=False),
+    sa.Index("headwater_alias_by_identity", "source", "table_name", "identity"),
+)
+"""Identities that rows had before they turned out to be other ones (apply/aliases.py)."""
 
 CHECKED = sa.Table(
     "headwater_checked",

@@ -113,6 +113,10 @@ class Parking:
         """The descriptions of the tables of what is parked."""
         return {change.description for change in self._changes}
 
+    def keys(self, table: str) -> Collection[bytes]:
+        """The keys of the table's rows of which a change waits."""
+        return self._blocked.get(table, ())
+
     def unparked(self, rows: Rows) -> Rows:
         """The rows of which no change waits."""
         blocked = self._blocked.get(rows.table.full_name)

@@ -2,13 +2,13 @@
 to a server.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from fnmatch import fnmatchcase
 
 import sqlalchemy as sa
 
 from apply.exceptions import derived
-from apply.target import Placement
+from apply.target import MissingParent, Placement
 from schemas.conflict import ConflictRules, problems
 from schemas.finding import Finding
 from schemas.table import Column, Table
@@ -88,24 +88,38 @@ def conflict_rules(table: Table, placement: Placement) -> ConflictRules | None:
 
 
 def conflict_problems(
-    table: Table, placement: Placement, at: str, own: str | None
+    table: Table,
+    placement: Placement,
+    at: str,
+    own: str | None,
+    uniques: Iterable[tuple[str, ...]],
 ) -> list[Finding]:
-    """What the table's conflict rules cannot mean; at: where it lands, own: see `own_key`."""
+    """What the table's conflict rules cannot mean; at: where it lands, own: see `own_key`; uniques:
+    the keys that it has there.
+    """
     rules = conflict_rules(table, placement)
     out = {own, *table.identity}
     kinds = {c.name: c.kind for c in wanted(table, placement) if c.name not in out}
     fix = f"mend conflicts for {table.full_name}"
+    if rules is None:
+        return []
+    found = problems(rules, kinds)
+    for where, keys in (("", uniques), (" in the source", table.uniques)):
+        if rules.same_by and set(rules.same_by) not in map(set, keys):
+            key = ", ".join(rules.same_by)
+            found.append(("", f"has no unique key ({key}){where}, as same_by needs"))
+    if rules.same_by and (own in table.identity or len(table.identity) > 1):
+        found.append(("", "cannot have same_by: its identity is several columns, or a referee's"))
     return [
-        Finding(where=f"{at}.{name}" if name else at, problem=why, fix=fix)
-        for name, why in (problems(rules, kinds) if rules is not None else ())
+        Finding(where=f"{at}.{name}" if name else at, problem=why, fix=fix) for name, why in found
     ]
 
 
-def waits_for_parent(table: Table, column: str, placement: Placement) -> bool:
-    """Whether a reference without its parent is NULL until that comes, rather than parked."""
+def missing_parent(table: Table, column: str, placement: Placement) -> MissingParent:
+    """What becomes of a row whose parent by this reference is not there."""
     name = f"{table.full_name}.{column}"
     found = (p for pattern, p in placement.missing_parents.items() if fnmatchcase(name, pattern))
-    return next(found, "park") == "null_then_fix"
+    return next(found, "park")
 
 
 def waiting_problems(
@@ -119,7 +133,7 @@ def waiting_problems(
             fix=f"let the column be NULL in the target, or park: missing_parents for {at}",
         )
         for key in table.foreign_keys
-        if waits_for_parent(table, key.column, placement)
+        if missing_parent(table, key.column, placement) == "null_then_fix"
         and key.column in target.c
         and not target.c[key.column].nullable
     ]

@@ -56,7 +56,8 @@ class Link:
 
     translated: the column gets the parent's local key. late: the parent may come after the child
     (itself, a cycle), so rows are inserted without it. parent is None where it was never described.
-    waits: where the parent is not there, the reference is NULL until it is. on_delete: the source's
+    waits: where the parent is not there, the reference is NULL until it is. placeholder: a row is
+    made that stands for it. on_delete: the source's
     action.
     """
 
@@ -71,6 +72,7 @@ class Link:
     late: bool
     nullable: bool
     waits: bool = False
+    placeholder: bool = False
     on_delete: str = "NO ACTION"
     brings: bool = False
     """Whether the parent is here for the row, whatever its own table's condition says."""
@@ -135,6 +137,8 @@ class Reference:
     child: sa.Table
     columns: tuple[str, ...]
     keys: tuple[str, ...]
+    by: tuple[str, str] | None = None
+    """The column, and its value, where a declared reference is one."""
 
 
 @dataclass(kw_only=True)
@@ -154,6 +158,12 @@ class Plan:
     uniques: Sequence[tuple[str, ...]]
     is_guarded: bool
     """The target refuses a second row of one identity at once, not only at commit."""
+    links_here: Sequence[Reference] = ()
+    """The links of planned tables to this one, also where the target has no foreign key; but those
+    in documents.
+    """
+    is_in_documents: bool = False
+    """Whether documents hold keys of the table."""
     source_name: str = ""
     is_tracked: bool = False
     conflicts: ConflictRules | None = None
@@ -164,6 +174,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         self.sets.append(frozenset(t.name for t in self.taken))
+
+    @property
+    def all_references(self) -> list[Reference]:
+        """By foreign keys of the target, and by links."""
+        every = (*self.references, *self.links_here)
+        return list({(r.child.fullname, r.columns, r.by): r for r in every}.values())
 
     @property
     def name(self) -> str:

@@ -1,5 +1,4 @@
-"""Make a target ready for a source's tables: own tables, missing tables, widened ones; problems
-first.
+"""Make a target ready for a source: own tables, missing tables, widened ones; problems first.
 
 The invariant: nothing is written while anything is refused, and preparing twice changes nothing.
 """
@@ -27,7 +26,8 @@ from apply.own import (
     half_made,
 )
 from apply.placement import indexed, own_key, wanted
-from apply.plans import MISSING, problems, ranks, unreferable
+from apply.plannable import MISSING, problems, unreferable
+from apply.plans import ranks
 from apply.references import chosen_keys, translated_keys
 from apply.server import Cause, Server
 from apply.target import Placement

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from apply.fields import Lines
 from apply.known import made
 from apply.server import Server
+from schemas.errors import Operator
 
 ANALYZE_AT = 1_000
 
@@ -21,7 +22,25 @@ class Session:
         self._full: dict[str, int] = {}
         self._added, self._analyze_at = 0, ANALYZE_AT
         self.known = made()
+        self._used: dict[str, bool] = {}
         self._numbers: dict[str, int] = {}
+
+    def uses(self, own: sa.Table, *, is_needed: bool) -> bool:
+        """Whether one of our own tables may hold anything: it is there, and nobody has told that it
+        is empty. is_needed: it is going to be written to; raises Operator where it is not there.
+        """
+        if own.name not in self._used:
+            self._used[own.name] = sa.inspect(self.connection).has_table(own.name)
+            if is_needed and not self._used[own.name]:
+                raise Operator(
+                    f"found no table {own.name} in the target",
+                    hint="an older version prepared it; run: headwater prepare",
+                )
+        return self._used[own.name]
+
+    def told(self, own: sa.Table, *, holds: bool) -> None:
+        """Whether that table holds anything."""
+        self._used[own.name] = holds
 
     def number(self, name: str) -> int:
         """What `known` calls this table of the source."""

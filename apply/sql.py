@@ -16,9 +16,9 @@ from sqlalchemy import types as t
 from apply import referee
 from apply.exempt import ours
 from apply.own import IDENTITY
-from apply.placeholder import placeholder
 from apply.plan import HOLD, NEW, ORDINAL, SET, Link, Plan
 from apply.server import Server
+from apply.spare import spare_value
 from transport.batch import PLACE_BITS
 
 Condition = sa.ColumnElement[bool]
@@ -337,7 +337,7 @@ class Statements:
             if column.nullable:
                 return column, lambda ordinal: sa.null()
         for column in columns:
-            make = placeholder(column.type, self._server)
+            make = spare_value(column.type, self._server)
             if make is not None:
                 return column, make
         return None

@@ -101,6 +101,7 @@ class Sweeps:
             if not deleted or not plan.references:
                 break
             self._in.run(sql.release(plan.keys))
+        self._in.placeholders.lose(plan)
         held = len(self._in.ordinals(sql.held(plan.keys)))
         if held:
             log.warning(

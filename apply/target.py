@@ -9,6 +9,7 @@ from apply.declared import Declaration
 from apply.exceptions import TableExceptions
 from apply.parked import Parked
 from apply.parking import Retried
+from apply.placeholders import Placeholder
 from apply.recorded import Recorded
 from schemas.beat import Beat
 from schemas.change import Batch, Offset, Position
@@ -19,7 +20,7 @@ from schemas.kinds import Kind
 from schemas.ranges import Compared, Ranges
 from schemas.table import Table
 
-MissingParent = Literal["park", "null_then_fix"]
+MissingParent = Literal["park", "null_then_fix", "placeholder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +196,16 @@ class Target(Protocol):
     def edit(self, number: int, columns: Mapping[str, Wire]) -> None:
         """Replace columns of a parked change's row, not of its identity; it is applied by `retry`.
         Raises Misconfigured.
+        """
+        ...
+
+    def placeholders(self) -> Sequence[Placeholder]:
+        """The rows that stand for parents which have not come, oldest first."""
+        ...
+
+    def remove_placeholders(self, tables: Collection[str] | None = None) -> Sequence[Placeholder]:
+        """Delete the placeholders of these tables (None: of all) that no row references any more;
+        those that are gone.
         """
         ...
 

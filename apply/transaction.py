@@ -10,12 +10,14 @@ from typing import Any
 import orjson
 import sqlalchemy as sa
 
+from apply.aliases import Aliases
 from apply.ancestors import Ancestors
 from apply.fields import Lines, lines, plain
 from apply.fold import Folded, fold
 from apply.identity import Identities
 from apply.intervals import facts
 from apply.parking import Parking, Standing
+from apply.placeholder_rows import Placeholders
 from apply.plan import ORDINAL, SET, Link, Plan
 from apply.plans import Plans
 from apply.referee import Referee
@@ -90,6 +92,8 @@ class Transaction:
         self.parking = parking
         self.batch, self.identities = batch, Identities(session, source, batch.batch)
         self.referee = Referee(session, source, batch.batch, shared)
+        self.placeholders = Placeholders(session, source, are_made=plans.make_placeholders)
+        self.aliases = Aliases(session, source, are_made=plans.unite)
         self._plans, self._statements, self.source = plans, statements, source
         self.ancestors = Ancestors(self, plans.bringing)
         self.written = 0
@@ -189,6 +193,8 @@ class Transaction:
     def seed(self, name: str, pairs: Sequence[tuple[str, str]]) -> None:
         """Take in keys of a table from before the stream began."""
         plan = self._plans.newest.get(name)
+        if plan is not None:
+            self.placeholders.name(plan, pairs)
         if plan is not None and plan.is_of_any_case:
             pairs = [(key, identity.lower()) for key, identity in pairs]
         self.identities.seed(name, pairs)

@@ -31,7 +31,7 @@ from schemas.table import Table
 REFUSED = (
     "a constraint of the target refuses it: see the row with `headwater peek`, then mend the "
     "target or the row; rows that exchange values of a unique key need a column of it that may be "
-    "NULL, or takes a placeholder (docs/limits.md)"
+    "NULL, or takes a spare value (docs/limits.md)"
 )
 
 
@@ -227,6 +227,16 @@ class Upserts:
             return None
         reason, why = self._collided[name, key]
         return self._refused(name, why, [Refusal(name, key, row.ordinal, reason)], row.batch)
+
+    def collisions(self) -> Iterator[Job]:
+        """The held rows that need a unique value which another row has."""
+        for name, held in self.held.items():
+            found = {
+                key: row
+                for key, row in held.items()
+                if (name, key) in self._collided and self._collided[name, key][0] == "unique"
+            }
+            yield from self._jobs(found)
 
     def _refused(self, name: str, why: str, rows: Sequence[Refusal], batch: int) -> Refused:
         at = self._in.at(rows[0].ordinal, batch)

@@ -17,10 +17,12 @@ from apply.delete import Deletes
 from apply.detach import has_come
 from apply.fold import fold
 from apply.orphans import Orphans
+from apply.placeholding import make
 from apply.plan import Link, Plan
 from apply.queue import as_rows
 from apply.refused import Refusal, Refused
 from apply.release import ready
+from apply.same import unite
 from apply.sweep import Sweeps
 from apply.transaction import Job, Transaction
 from apply.upsert import Held, Upserts
@@ -99,6 +101,8 @@ class Writing:
         """Empty these tables of the source's rows."""
         for truncate in truncates:
             self._upserts.held.pop(truncate.table, None)
+            self._in.placeholders.forget(truncate.table)
+            self._in.aliases.forget(truncate.table)
         if truncates:
             self._in.ancestors.note("d")
             self._deletes.truncate(truncates)
@@ -126,6 +130,7 @@ class Writing:
             self._learn(plan, rows)
         if (keys := plan.one_case(rows.keys)) is not rows.keys:
             rows = replace(rows, keys=list(keys))
+        rows = self._in.aliases.seen(plan, rows)
         rows, batch = self._in.parking.sift(rows), self._in.batch.batch
         return self._ready(plan, rows, batch, are_new=self._are_new)
 
@@ -140,6 +145,7 @@ class Writing:
             names = [str(orjson.loads(key)[plan.identity[0]]) for key in rows.keys]
             self._in.identities.forget(plan, names)
         folded = self._in.admitted(plan, rows, fold(rows), batch)
+        held |= self._in.placeholders.note(plan, rows, folded)
         if are_new:
             rows, folded = self._conflicts.settle(plan, rows, folded, held)
         if folded.upserts:
@@ -188,9 +194,15 @@ class Writing:
             self._settle()
         for plan in self._keyed.values():
             self._in.server.advance(self._in.connection, plan.target, plan.by_name)
+        self._in.placeholders.finish()
+        self._in.aliases.finish()
 
     def _settle(self) -> None:
-        """What could not be placed waits or is refused; what can go now goes."""
+        """What could not be placed is a row of the target's own, gets a placeholder, waits or is
+        refused; what can go now goes.
+        """
+        while unite(self._in, self._upserts) or make(self._in, self._upserts.held):
+            self._upserts.again()
         self._give_up_held()
         for name in sorted(self._waiting):
             plan = self._in.plan(name)
@@ -359,6 +371,7 @@ class Writing:
         return self._in.plan(rows.table.full_name, rows.table.fingerprint)
 
     def _learn(self, plan: Plan, rows: Rows) -> None:
+        self._in.placeholders.meet(plan, rows)
         if plan.is_tracked:
             self._in.learn(plan, rows, whole_batch=self._in.batch.seeds)
 

@@ -20,6 +20,7 @@ from ops import (
     commands_import,
     commands_look,
     commands_parked,
+    commands_placeholders,
     commands_push,
     commands_rebuild,
     commands_referee,
@@ -63,6 +64,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(commands_parked.app)
+app.add_typer(commands_placeholders.app)
 app.add_typer(commands_conflicts.app)
 app.add_typer(commands_child.app)
 app.add_typer(commands_referee.app)

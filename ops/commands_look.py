@@ -54,11 +54,12 @@ def _print_status(sources: list[SourceStatus], targets: list[TargetStatus]) -> N
     )
     show.table(
         ("target", "source", "stands at", "batch", "behind", "newest commit", "applied", "rows",
-         "lag s", "parked", "parked since", "forgotten in s", "verified", "held at", "error"),
+         "lag s", "parked", "parked since", "placeholders", "forgotten in s", "verified", "held at",
+         "error"),
         [
             (t.target, t.source, t.position, t.batch, t.batches_behind,
              show.instant(t.committed_at), show.instant(t.applied_at), t.rows, t.lag_s,
-             t.parked, show.instant(t.parked_since), t.retention.forgotten_in_s,
+             t.parked, show.instant(t.parked_since), t.placeholders, t.retention.forgotten_in_s,
              t.verdicts, show.instant(t.held_at), t.error)
             for t in targets
         ],

@@ -272,7 +272,8 @@ class TargetConfig(_Model):
         default_factory=dict,
         description="what becomes of a row whose parent is not here, per pattern over source "
         '`schema.table.column`: "park" (the default), or "null_then_fix": the reference is NULL '
-        "until the parent comes",
+        'until the parent comes, or "placeholder": a row is made that stands for it '
+        "(docs/parking.md)",
     )
     conflicts: Mapping[str, ConflictConfig] = Field(
         default_factory=dict,

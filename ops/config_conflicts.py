@@ -1,6 +1,6 @@
 """The part of the configuration that says what happens to rows which both sides changed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,11 +33,22 @@ class ConflictConfig(BaseModel):
         '"min", "additive"',
     )
 
+    same_by: Sequence[str] = Field(
+        default=(),
+        description="a unique key of the target: where a row that comes has the values of another "
+        "row there, the two are one, and the policies decide its columns; without it, or where the "
+        "policy is to park, the row that comes is parked",
+    )
+
     @property
     def rules(self) -> ConflictRules:
         """The same for apply/."""
         return ConflictRules(
-            policy=self.policy, by=self.by, handler=self.handler, columns=dict(self.columns)
+            policy=self.policy,
+            by=self.by,
+            handler=self.handler,
+            columns=dict(self.columns),
+            same_by=tuple(self.same_by),
         )
 
     @model_validator(mode="after")

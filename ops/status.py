@@ -32,8 +32,9 @@ class TargetStatus:
     batches_behind, rows_behind: in the log and not applied yet, batches without rows included;
     behind_since: the commit time of the oldest of those rows. paused_at, paused_for: since when,
     and why, it is paused. rows: rows applied so far. parked: changes that wait for a person or for
-    others; parked_since: when the first of them was parked. awaited: rows outside a condition that
-    others need, and that are still to come. verified: what verify last found of
+    others; parked_since: when the first of them was parked. placeholders: rows that stand for
+    parents which have not come. awaited: rows outside a condition that others need, and that are
+    still to come. verified: what verify last found of
     each table, and when it last held.
     """
 
@@ -53,6 +54,7 @@ class TargetStatus:
     parked: int = 0
     parked_since: int | None = None
     awaited: int = 0
+    placeholders: int = 0
     retention: TargetRetention = field(default_factory=TargetRetention)
     verified: tuple[Verified, ...] = ()
     error: str | None = None
@@ -116,7 +118,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
             known["verified"] = tuple(v._replace(progress=None) for v in target.verified())
             behind = backlog(log, name, applied.offset if applied else None)
             known["retention"] = of_target(name, log, applied)
-            waiting = target.parked()
+            waiting, standing = target.parked(), target.placeholders()
             known["awaited"] = target.awaited()
     except HeadwaterError as error:
         known |= {"error": str(error), "hint": error.hint, "exit_code": error.exit_code}
@@ -132,6 +134,7 @@ def target_status(config: Config, name: str) -> TargetStatus:
         behind_since=behind.since,
         lag_s=lag_s,
         parked=len(waiting),
+        placeholders=len(standing),
         parked_since=min((change.parked_at for change in waiting), default=None),
     )
 

@@ -12,6 +12,7 @@ from apply.references import translated_keys
 from apply.target import Placement, Target
 from capture.source import Source
 from ops.verify_fence import Fence, NoRecords, Records
+from ops.verify_incomplete import Incomplete
 from ops.verify_progress import Progress, begun
 from ops.verify_ranges import RANGE_ROWS, Range, Seen, SideRows, opened
 from ops.verify_report import Report
@@ -117,6 +118,9 @@ class _Run:
                 self._again(progress, rows)
         for progress in found:
             self._rows(progress)
+        placeholders = self._target.placeholders()
+        for progress in found:
+            progress.incomplete += Incomplete(progress.compared, placeholders).rows
 
     def _again(self, progress: Progress, rows: int) -> None:
         with opened(self._source, self._target, progress.compared) as pair:
@@ -135,8 +139,12 @@ class _Run:
             return
         cuts = [cut for cut, _ in progress.unequal]
         with opened(self._source, self._target, progress.compared) as pair:
-            found = judged(pair, self._fence, _of(cuts), values=self._values)
+            of = self._incomplete(progress)
+            found = judged(pair, self._fence, _of(cuts), of, values=self._values)
         self._note(progress, self._without_left(progress.compared, found))
+
+    def _incomplete(self, progress: Progress) -> Callable[[], Incomplete]:
+        return lambda: Incomplete(progress.compared, self._target.placeholders())
 
     def _without_left(self, compared: Compared, found: Found) -> Found:
         """Rows that left the target's part of the source, and are kept there, are not extra."""
@@ -153,6 +161,7 @@ class _Run:
     def _note(self, progress: Progress, found: Found) -> None:
         progress.count += len(found.differences)
         progress.unsettled += found.unsettled
+        progress.incomplete += found.incomplete
         listed = [d for d, _ in found.differences][: LISTED - len(progress.differences)]
         progress.differences += listed
         wrong = self.wrong.setdefault(progress.compared.table.full_name, [])
@@ -169,7 +178,8 @@ class _Run:
         for name, keys in wrong.items():
             progress = tables[name]
             with opened(self._source, self._target, progress.compared) as pair:
-                left = judged(pair, self._fence, _these(keys), values=False)
+                of = self._incomplete(progress)
+                left = judged(pair, self._fence, _these(keys), of, values=False)
             progress.repaired = len(keys) - len(left.differences) - left.unsettled
 
 

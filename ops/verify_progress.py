@@ -9,7 +9,7 @@ import orjson
 
 from apply.target import Target, Verified
 from ops.verify_ranges import Range
-from ops.verify_report import Difference, TableReport
+from ops.verify_report import Difference, TableReport, Verdict
 from schemas.ranges import Compared, Key, Total
 
 SAVE_S = 1.0
@@ -35,6 +35,7 @@ class Progress:
     differences: list[Difference] = field(default_factory=list)
     count: int = 0
     unsettled: int = 0
+    incomplete: int = 0
     repaired: int = 0
     _saved_s: float = 0.0
 
@@ -50,15 +51,22 @@ class Progress:
         """What the pass found."""
         return TableReport(
             table=self.compared.table.full_name,
-            verdict="invalid" if self.count else "unknown" if self.unsettled else "valid",
+            verdict=self._verdict,
             source_rows=self.source_rows,
             target_rows=self.target_rows,
             count=self.count,
             unsettled=self.unsettled,
+            incomplete=self.incomplete,
             repaired=self.repaired,
             left_out=self.compared.left_out,
             differences=tuple(self.differences),
         )
+
+    @property
+    def _verdict(self) -> Verdict:
+        if self.count:
+            return "invalid"
+        return "unknown" if self.unsettled else "incomplete" if self.incomplete else "valid"
 
     def save(self, target: Target, clock: int) -> None:
         """Keep it, at most every SAVE_S, and when the table is through."""

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ops import show
 from schemas.codec import Wire
 
-Verdict = Literal["valid", "invalid", "unknown"]
+Verdict = Literal["valid", "invalid", "unknown", "incomplete"]
 VERDICTS: tuple[Verdict, ...] = Verdict.__args__  # type: ignore[attr-defined]
 INVALID, UNKNOWN = 1, 3
 
@@ -36,8 +36,10 @@ class TableReport:
     """One table: `count` differences in all, of which the first are in `differences`.
 
     unsettled: rows that kept changing, and all rows of ranges that an applier has yet to reach:
-    they are not known to be equal. repaired: of the differences, those that were sent again and are
-    equal now. left_out: source columns that the target does not have or keeps for itself.
+    they are not known to be equal. incomplete: rows that stand for parents which have not come, and
+    rows that differ in references to them alone: neither equal nor different. repaired: of the
+    differences, those that were sent again and are equal now. left_out: source columns that the
+    target does not have or keeps for itself.
     """
 
     table: str
@@ -46,6 +48,7 @@ class TableReport:
     target_rows: int
     count: int
     unsettled: int
+    incomplete: int
     repaired: int
     left_out: tuple[str, ...]
     differences: tuple[Difference, ...] = ()
@@ -64,11 +67,10 @@ class Report:
 
     @property
     def verdict(self) -> Verdict:
-        """Invalid where any table is; else unknown where any is; else valid."""
+        """The worst of any table: invalid, unknown, incomplete, valid."""
         verdicts = {t.verdict for t in self.tables}
-        return (
-            "invalid" if "invalid" in verdicts else "unknown" if "unknown" in verdicts else "valid"
-        )
+        worst: tuple[Verdict, ...] = ("invalid", "unknown", "incomplete")
+        return next((v for v in worst if v in verdicts), "valid")
 
     @property
     def count(self) -> int:
@@ -79,6 +81,11 @@ class Report:
     def unsettled(self) -> int:
         """Rows that are not known to be equal, over all tables."""
         return sum(t.unsettled for t in self.tables)
+
+    @property
+    def incomplete(self) -> int:
+        """Placeholders and what leads to them, over all tables."""
+        return sum(t.incomplete for t in self.tables)
 
     @property
     def repaired(self) -> int:
@@ -92,8 +99,9 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """0 valid, 1 invalid (also where it was repaired), 3 unknown."""
-        return {"valid": 0, "invalid": INVALID, "unknown": UNKNOWN}[self.verdict]
+        """0 valid, 1 invalid (also where it was repaired), 3 unknown or incomplete."""
+        codes = {"valid": 0, "invalid": INVALID, "unknown": UNKNOWN, "incomplete": UNKNOWN}
+        return codes[self.verdict]
 
     def to_json(self) -> dict[str, Any]:
         """For --json; every number is fit for a metric."""
@@ -106,6 +114,7 @@ class Report:
             "rows": sum(t.source_rows for t in self.tables),
             "differences": self.count,
             "unsettled": self.unsettled,
+            "incomplete": self.incomplete,
             "repaired": self.repaired,
             **{f"tables_{v}": verdicts.count(v) for v in VERDICTS},
             "tables": [{n: getattr(t, n) for n in TableReport.__slots__} for t in self.tables],
@@ -118,7 +127,16 @@ def print_report(report: Report, *, json: bool) -> None:
         show.as_json(report.to_json())
         return
     show.table(
-        ["table", "verdict", "source rows", "target rows", "differences", "unsettled", "left out"],
+        [
+            "table",
+            "verdict",
+            "source rows",
+            "target rows",
+            "differences",
+            "unsettled",
+            "incomplete",
+            "left out",
+        ],
         [
             (
                 t.table,
@@ -127,6 +145,7 @@ def print_report(report: Report, *, json: bool) -> None:
                 t.target_rows,
                 t.count,
                 t.unsettled,
+                t.incomplete,
                 ", ".join(t.left_out),
             )
             for t in report.tables
@@ -141,7 +160,12 @@ def summary(report: Report) -> str:
     """One line of a pass."""
     repaired = f", {report.repaired} of them repaired" if report.repaired else ""
     unknown = f"; {report.unsettled} rows are not known to be equal" if report.unsettled else ""
-    return f"{report.verdict}: {report.count} differences{repaired}{unknown}"
+    placeholders = (
+        f"; {report.incomplete} rows are incomplete (headwater placeholders list)"
+        if report.incomplete
+        else ""
+    )
+    return f"{report.verdict}: {report.count} differences{repaired}{unknown}{placeholders}"
 
 
 def _line(found: Difference) -> Sequence[object]:

@@ -11,6 +11,7 @@ from contextlib import closing
 from typing import NamedTuple
 
 from ops.verify_fence import Fence
+from ops.verify_incomplete import Incomplete
 from ops.verify_looks import Looks, Suspect
 from ops.verify_ranges import Pair, Seen, SideRows
 from ops.verify_report import Difference
@@ -20,20 +21,26 @@ MAX_LOOKS = 8
 
 
 class Found(NamedTuple):
-    """Rows that differ, each with its identity's wire values, and how many are not known."""
+    """Rows that differ, each with its identity's wire values; how many are not known, and how many
+    differ in nothing but references to placeholders.
+    """
 
     differences: Sequence[tuple[Difference, Key]]
     unsettled: int
+    incomplete: int
 
 
 def judged(
     pair: Pair,
     fence: Fence,
     read: Callable[[SideRows], Iterable[list[Seen]]],
+    incomplete: Callable[[], Incomplete],
     *,
     values: bool,
 ) -> Found:
-    """Compare the rows that `read` gives of each side until nothing more can be told."""
+    """Compare the rows that `read` gives of each side until nothing more can be told; incomplete:
+    asked after the last look.
+    """
     table = pair.compared.table.full_name
     with closing(Looks()) as looks:
         looks.begin()
@@ -49,8 +56,11 @@ def judged(
                 break
             shown = fence.shown()
         count, steady = looks.counts()
-        found = [(_difference(pair.compared, s, values), key) for s, key in looks.steady()]
-        return Found(found, count - steady)
+        of = incomplete()
+        wrong = [(s, key) for s, key in looks.steady() if not of.is_placeholder(key)]
+        different = [(s, key) for s, key in wrong if not of.leads_to_one(s)]
+        found = [(_difference(pair.compared, s, values), key) for s, key in different]
+        return Found(found, count - steady, len(wrong) - len(different))
 
 
 def _look(looks: Looks, pair: Pair, fence: Fence, table: str) -> bool:

@@ -5,7 +5,7 @@ row after it; `mine` is the target's row now. A conflict is a `mine` that is nei
 recorded conflicts, the same functions decide.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -34,13 +34,15 @@ NUMBERS = ("int", "decimal", "float")
 class ConflictRules:
     """One table's policies. policy: of the row; columns: of columns that have their own.
 
-    by: the column whose greater value is newer. handler: "module:function".
+    by: the column whose greater value is newer. handler: "module:function". same_by: a unique key;
+    a row that the source inserts and a row of the target with the same values there are one.
     """
 
     policy: RowPolicy = "source_wins"
     by: str | None = None
     handler: str | None = None
     columns: Mapping[str, ColumnPolicy] = field(default_factory=dict)
+    same_by: Sequence[str] = ()
 
 
 class Conflict(NamedTuple):
@@ -193,6 +195,11 @@ def problems(rules: ConflictRules, kinds: Mapping[str, Kind]) -> list[tuple[str,
     found = []
     if rules.policy == "newest_wins" and rules.by not in kinds:
         found.append((rules.by or "", "newest_wins needs `by`, a column that the target takes"))
+    found += [
+        (name, "is in same_by, and is no column that the target takes")
+        for name in rules.same_by
+        if name not in kinds
+    ]
     for name, policy in rules.columns.items():
         if name not in kinds:
             found.append((name, "has a conflict policy, and is no column that the target takes"))

@@ -1,6 +1,9 @@
 """What preflight says about a database: one finding per problem, each with what to run."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from schemas.errors import SchemaConflict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -13,3 +16,10 @@ class Finding:
     problem: str
     fix: str
     refused: bool = True
+
+
+def refusal(target: str, refused: Sequence[Finding]) -> SchemaConflict:
+    """One error for all that prepare refuses."""
+    lines = "; ".join(f"{f.where} {f.problem}" for f in refused)
+    fixes = "; ".join(dict.fromkeys(f.fix for f in refused))
+    return SchemaConflict(f"cannot prepare target {target}: {lines}", hint=fixes)

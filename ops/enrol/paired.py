@@ -12,7 +12,6 @@ import sqlalchemy as sa
 from apply import pairs
 from apply.catalog import Catalog
 from apply.checkpoint import lock
-from apply.database import conflict
 from apply.own import CHECKPOINT, REFEREE
 from apply.pairs import Paired
 from apply.placement import has_referee
@@ -21,7 +20,7 @@ from apply.target import Placement
 from ops.enrol.scratch import Pair
 from ops.enrol.side import Side
 from ops.enrol.twin import Twin
-from schemas.finding import Finding
+from schemas.finding import Finding, refusal
 
 
 def refuse_unfit(target: Side, made: Sequence[Twin], placement: Placement) -> None:
@@ -39,7 +38,7 @@ def refuse_unfit(target: Side, made: Sequence[Twin], placement: Placement) -> No
                     twin.table, known, placement, target.server, twin.target, at
                 )
     if refused:
-        raise conflict(target.name, refused)
+        raise refusal(target.name, refused)
 
 
 def hold(connection: sa.Connection, source: str) -> None:

@@ -9,22 +9,27 @@ from pathlib import Path
 
 from tests.acceptance.test_command import arrived
 from tests.acceptance.test_operator_errors import NewDatabase, a_name
-from tests.faults.pipeline import ROOT, pipeline
+from tests.faults.pipeline import ROOT, pipeline, until
 from tests.services.server import Server
 
 PAGE = (ROOT / "docs" / "conflicts.md").read_text()
 USERS = (
     "create table users (id serial primary key, sync_id uuid not null default gen_random_uuid() "
-    "unique, name text not null, stock int, price int, changed_at timestamptz default now())"
+    "unique, mail text unique, name text not null, stock int, price int, "
+    "changed_at timestamptz default now())"
 )
 
 
 def test_its_commands_do_what_it_says(
     postgres: Server, new_database: NewDatabase, tmp_path: Path
 ) -> None:
-    (toml,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    toml, same = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-    rules = tomllib.loads(toml.replace('"shop.', '"public.'))["targets"]["branch"]["conflicts"]
+    rules, one = (
+        tomllib.loads(text.replace('"shop.', '"public.'))["targets"]["branch"]["conflicts"]
+        for text in (toml, same)
+    )
+    rules["public.users"] |= one["public.users"]
     source, target = new_database(postgres), new_database(postgres)
     source.execute(USERS + "; alter table users replica identity full")
     source.execute("insert into users (name, stock, price) values ('a', 10, 1)")
@@ -45,4 +50,9 @@ def test_its_commands_do_what_it_says(
         assert "newest_wins by changed_at" in said[0]
         assert "merged" in said[1]
         assert "1 of 1 conflicts would have ended otherwise" in said[2]
+        local = "insert into users (id, sync_id, mail, name) values (50, gen_random_uuid(), "
+        target.execute(f"{local} 'ada@x', 'Ada L.')")
+        source.execute("insert into users (mail, name) values ('ada@x', 'Ada')")
+        ada = "select name from users where id = 50"
+        until(lambda: target.query(ada) == [("Ada",)], "one Ada")
         assert running.stop() == 0

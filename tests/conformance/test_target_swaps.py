@@ -85,7 +85,7 @@ def test_values_swap_in_types_of_the_servers_own(place: Place) -> None:
     swap(place, of, own)
 
 
-def test_what_no_placeholder_fits_is_poison_that_says_so(place: Place) -> None:
+def test_what_no_spare_value_fits_is_poison_that_says_so(place: Place) -> None:
     """A check's range leaves no value that is nobody's."""
     place.execute(
         f"create table swaps (id {place.serial}, sync_id varchar(36) unique, "

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from apply.placeholders import Placeholder
 from apply.target import Applied, Placement, Target, Verified
 from capture.source import Source
 from ops.verify import verify
@@ -140,6 +141,9 @@ class Memory:
 
     def exempted(self) -> dict[str, Any]:
         return {}
+
+    def placeholders(self) -> list[Placeholder]:
+        return []
 
     def verified(self) -> list[Verified]:
         return list(self.kept.values())

@@ -20,7 +20,7 @@ Make = Callable[[Any], Any]
 _BITS = {"TINYINT": 8, "SMALLINT": 16, "MEDIUMINT": 24, "BIGINT": 64}
 
 
-def placeholder(kind: Any, server: Server) -> Make | None:
+def spare_value(kind: Any, server: Server) -> Make | None:
     """How to make values of a type; None where every value may be a row's."""
     is_mysql = server.is_mysql
     if server.is_sqlite and not isinstance(kind, t.Integer | t.Float):
