@@ -140,7 +140,7 @@ def test_the_type_says_whose_key_becomes_the_local_one(place: Place) -> None:
     }, "read back as the source has them"
 
 
-@sampled("mysql", "sqlite")
+@sampled("sqlite")
 def test_a_column_that_is_never_null_is_translated_in_any_order(place: Place) -> None:
     """T16: a chain and a circle of one table cannot wait with NULL."""
     stream, target = ready(place, STRICT)
@@ -157,7 +157,7 @@ def test_a_column_that_is_never_null_is_translated_in_any_order(place: Place) ->
     assert owners(place) == {"c1": "u7", "c2": "c1", "c3": "c2"}
 
 
-@sampled("mysql", "sqlite")
+@sampled("sqlite")
 def test_a_key_means_what_it_meant_at_the_changes_own_moment(place: Place) -> None:
     """T11: a key that was given to another row later in the batch; of one table, not the other."""
     stream, target = ready(place)
@@ -199,7 +199,7 @@ def test_a_row_without_its_parent_waits_for_that_tables_row(place: Place, commen
     assert target.parked() == []
 
 
-@sampled("postgres", "mariadb")
+@sampled("mariadb")
 def test_a_reference_may_be_null_until_the_parent_of_its_type_comes(place: Place) -> None:
     """null_then_fix: a row of the same key in another table is not the one that it waits for."""
     waits = {"app.comments.*": "null_then_fix"}
@@ -215,7 +215,7 @@ def test_a_reference_may_be_null_until_the_parent_of_its_type_comes(place: Place
     assert target.parked() == []
 
 
-@sampled("postgres", "mysql")
+@sampled("mysql")
 def test_a_type_that_nothing_tells_of_is_parked_until_it_is_declared(place: Place) -> None:
     """Also none at all, and one that differs by case; never copied, never guessed."""
     stream, target = ready(place)
@@ -241,7 +241,7 @@ def test_a_type_that_nothing_tells_of_is_parked_until_it_is_declared(place: Plac
     assert place.query(f"select u.sync_id from {joined}") == [("u1",)]
 
 
-@sampled("postgres", "mysql")
+@sampled("mysql")
 def test_identities_of_other_kinds_and_keys_that_are_kept(place: Place) -> None:
     """A UUID, a natural key, and a table whose own keys are copied, in one column."""
     sync_id = Column(name="sync_id", kind=Kind(name="uuid"), nullable=False)

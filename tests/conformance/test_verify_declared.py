@@ -31,7 +31,7 @@ create table orders (id int auto_increment primary key, sync_id char(36) not nul
 """
 PAIRS = [
     ("mysql", "postgres"),
-    ("postgres", "sqlite"),
+    pytest.param(("postgres", "sqlite"), marks=pytest.mark.full),
     pytest.param(("postgres", "mysql"), marks=pytest.mark.full),
     pytest.param(("mariadb", "mysql"), marks=pytest.mark.full),
     pytest.param(("mysql", "mariadb"), marks=pytest.mark.full),
