@@ -120,7 +120,7 @@ class Deletes:
         The source's children did not change, so nothing in the log moves them (a sync_id that was
         updated). Not those that a delete took with it: the key was given to a new row later.
         """
-        if not plan.is_tracked or plan.own_key is None:
+        if not keys or not plan.is_tracked or plan.own_key is None:
             return
         identity, own = plan.target.c[plan.identity[0]], plan.target.c[plan.own_key]
         names = [str(orjson.loads(key)[plan.identity[0]]) for key in keys]
@@ -158,6 +158,8 @@ class Deletes:
             gone = {key: Gone(left[key], row) for key, row in rows if row in self._gone}
             if gone:
                 self._orphans.carry(plan, gone)
+            # The block that brought the row's new identity came after the one that ended the old.
+            self._bequeath(plan, [key for key in left if key not in gone])
         for plan, left in waiting:
             self._in.put_keys(plan, list(left), [ordinal for _, ordinal in left.values()])
             self._unlink(plan)

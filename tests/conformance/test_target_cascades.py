@@ -207,6 +207,22 @@ def test_a_parent_may_change_its_identity_more_than_once(place: Place, target: T
     assert names(target, ORDERS)["orders10"] == '{"sync_id":"g"}'
 
 
+@pytest.mark.parametrize("place", ["postgres"], indirect=True)
+@pytest.mark.parametrize("target", ["as the source"], indirect=True)
+def test_children_follow_where_a_block_ends_between_both_identities(
+    place: Place, target: Target
+) -> None:
+    """T5: a block has 20,000 rows."""
+    stream = started(target)
+    rows = [of(NODES, n, None) for n in range(10, 20_009)]
+    rows += [moved(USERS, id=1, sync_id="users1", name="n")]
+    assert len(rows) == 20_000
+    deliver(target, stream.batch(*rows, c(USERS, id=1, sync_id="b", name="n")))
+    by = {order: json.loads(parent)["sync_id"] for order, parent in names(target, ORDERS).items()}
+    assert by == {"orders1": "b", "orders2": "b", "orders3": "users2"}
+    assert names(target, USERS).keys() == {"users2", "b"}
+
+
 def test_a_parked_delete_takes_its_children_with_it_later(place: Place) -> None:
     """A row that only the target has prevents it; what the source's foreign key took does not."""
     target = place.target(parked_limit=10)
