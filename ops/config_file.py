@@ -20,7 +20,7 @@ from sqlalchemy.exc import ArgumentError
 
 from ops.config import Config, LogConfig, SourceConfig, TargetConfig
 from ops.config_exceptions import ExceptionsConfig
-from ops.config_match import MatchConfig
+from ops.config_match import LikelyConfig, MatchConfig
 from ops.config_references import ReferenceConfig
 from schemas.errors import Misconfigured
 from schemas.finding import Finding
@@ -190,6 +190,8 @@ def _model_at(steps: list[str]) -> type[BaseModel]:
     if steps[2:3] == ["exceptions"] and len(steps) > 3:
         return ExceptionsConfig
     if len(steps) > 3 and steps[2] in ("match", "references"):
+        if steps[4:5] == ["likely"]:
+            return LikelyConfig
         return MatchConfig if steps[2] == "match" else ReferenceConfig
     return by_section.get(steps[0], Config) if steps else Config
 

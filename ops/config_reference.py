@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 from ops.config import LogConfig, SourceConfig, TargetConfig
 from ops.config_conflicts import ConflictConfig
 from ops.config_exceptions import ExceptionsConfig
-from ops.config_match import MatchConfig
+from ops.config_match import LikelyConfig, MatchConfig
 from ops.config_referee import RefereeConfig
 from ops.config_references import ReferenceConfig
 
@@ -19,6 +19,7 @@ SECTIONS: tuple[tuple[str, type[BaseModel]], ...] = (
     ("targets.NAME.conflicts.PATTERN", ConflictConfig),
     ('targets.NAME.exceptions."TABLE"', ExceptionsConfig),
     ('targets.NAME.match."schema.table"', MatchConfig),
+    ('targets.NAME.match."schema.table".likely', LikelyConfig),
     ('targets.NAME.references."schema.table.column"', ReferenceConfig),
     ("targets.NAME.referee", RefereeConfig),
 )

@@ -63,7 +63,7 @@ def assign(both: Both, twin: Twin, scratch: Scratch, said: Callable[[int], None]
                 paired.hold(connection, both.source_name)
             kept = _still(both, twin, connection, pairs)
             if kept:
-                rules = [twin.rules[p.rule].text for p in kept]
+                rules = [_rule(twin, p) for p in kept]
                 _write(both, twin, connection, stage, kept, rules)
             connection.commit()
             rows = {pair.source_row for pair in kept}
@@ -89,18 +89,24 @@ def _still(both: Both, twin: Twin, connection: sa.Connection, pairs: list[Pair])
         source, target = here.get(pair.source_key), there.get(pair.target_key)
         if source is None or target is None:
             return False
-        parents = [twin.linked.index(c) for c in twin.rules[pair.rule].parents]
+        kept = [twin.linked.index(c) for c in twin.rules[pair.rule].kept]
         return (
             pair.identity is not None
             and (source[0], target[0]) == (pair.identity, None)
             and source[1 + pair.rule] == target[1 + pair.rule] == pair.digest
             and all(
                 (source[first_link + i], target[first_link + i]) == pair.links[2 * i : 2 * i + 2]
-                for i in parents
+                for i in kept
             )
         )
 
     return [pair for pair in pairs if same(pair)]
+
+
+def _rule(twin: Twin, pair: Pair) -> str:
+    """The rule as it is recorded, with how probable the match was."""
+    text = twin.rules[pair.rule].text
+    return text if pair.score is None else f"{text}: {pair.score:.4f}"
 
 
 def _now(

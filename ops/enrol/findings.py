@@ -28,7 +28,7 @@ class Found:
     """One table. Rows are None where the target does not have the table: nothing was read.
 
     unkeyed: rows that are only on their side and have no key under any rule (a null, an empty text,
-    what no step reads).
+    what no step reads). likely: matches that are only probable, the least probable first.
     """
 
     table: str
@@ -37,6 +37,7 @@ class Found:
     target_rows: int | None = None
     matched: int = 0
     matched_by: Mapping[str, int] = field(default_factory=dict)
+    likely: Sequence[Mapping[str, Any]] = ()
     assigned: int = 0
     ambiguous_source: int = 0
     ambiguous_target: int = 0
@@ -89,6 +90,7 @@ def found(
         target_rows=rows["target"],
         matched=sum(by.values()),
         matched_by=by,
+        likely=_likely(scratch, n, limit),
         assigned=assigned,
         ambiguous_source=ambiguous.get(0, 0),
         ambiguous_target=ambiguous.get(1, 0),
@@ -115,6 +117,15 @@ def _key(text: str) -> Any:
     """A primary key as people write it: itself, or a list where it has several columns."""
     values = json.loads(text)
     return values[0] if len(values) == 1 else values
+
+
+def _likely(scratch: Scratch, n: int, limit: int) -> list[dict[str, Any]]:
+    rows = scratch.all(
+        f"SELECT s.key, t.key, m.score FROM m{n} m JOIN s{n} s ON s.row = m.s"
+        f" JOIN t{n} t ON t.row = m.t WHERE m.score IS NOT NULL ORDER BY 3, 1, 2 LIMIT ?",
+        limit,
+    )
+    return [{"source_key": _key(s), "target_key": _key(t), "score": score} for s, t, score in rows]
 
 
 def _groups(scratch: Scratch, n: int, names: Mapping[int, str], limit: int) -> list[Group]:

@@ -66,6 +66,15 @@ def _of(found: Found) -> Iterator[str]:
             yield f"- values of `{column}` in the {role} that its steps cannot read: {count:,}"
     for column, count in found.differing_by.items():
         yield f"- matched rows with different values of `{column}`: {count:,}"
+    if found.likely:
+        yield ""
+        yield "Likely the same, and matched, the least probable first:"
+        yield ""
+        pairs = [
+            (_keys([d["source_key"]]), _keys([d["target_key"]]), f"{d['score']:.4f}")
+            for d in found.likely
+        ]
+        yield from _table(("source key", "target key", "probability"), pairs)
     if found.ambiguous:
         yield ""
         yield "Ambiguous, not assigned:"

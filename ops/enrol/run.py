@@ -18,13 +18,13 @@ from apply.opened import opened
 from ops.compose import opened_source, source_config, target_config
 from ops.config import Config
 from ops.config_identity import DerivedConfig
-from ops.enrol import columns, paired
+from ops.enrol import columns, likely, paired
 from ops.enrol.assign import Both, assign, undone
 from ops.enrol.findings import Found, found
 from ops.enrol.rules import step
 from ops.enrol.scratch import Scratch
 from ops.enrol.side import Side, entries
-from ops.enrol.twin import Match, Twin, twins
+from ops.enrol.twin import Likely, Match, Twin, twins
 from schemas.errors import Misconfigured
 from schemas.table import Table
 
@@ -68,6 +68,8 @@ def enrol(
     report = Report(source=source, target=target, applied=apply)
     with both_sides(config, target) as both:
         made = both_twins(config, target, both)
+        if any(rule.likely for twin in made for rule in twin.rules):
+            likely.methods()
         _columns(both, made, report, apply, said)
         if apply:
             columns.make_records(both.target)
@@ -124,6 +126,7 @@ def both_twins(config: Config, target: str, both: Both) -> list[Twin]:
         name: Match(
             keys=match.keys,
             steps={column: [step(s) for s in names] for column, names in match.normalise.items()},
+            likely=None if match.likely is None else Likely(**match.likely.model_dump()),
         )
         for name, match in settings.match.items()
     }

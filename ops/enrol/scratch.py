@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ops.enrol import likely
 from ops.enrol.twin import Parent, Rule, Twin
 
 CACHE_KB = 96 << 10
@@ -28,7 +29,9 @@ MANY, TAKEN, OTHER, UNDONE, CHANGED = (
 
 
 class Pair(NamedTuple):
-    """A match to be written: both rows, their keys as JSON, the id, and what must still be so."""
+    """A match to be written: both rows, their keys as JSON, the id, what must still be so, and
+    how probable it is, where it is only likely.
+    """
 
     source_row: int
     target_row: int
@@ -38,6 +41,7 @@ class Pair(NamedTuple):
     rule: int
     digest: bytes
     links: tuple[Any, ...]
+    score: float | None = None
 
 
 class Scratch:
@@ -73,7 +77,7 @@ class Scratch:
         for side in SIDES.values():
             self._db.execute(f"CREATE TABLE {side}{n} ({columns})")
         self._db.execute(
-            f"CREATE TABLE m{n} (s INTEGER PRIMARY KEY, t INTEGER NOT NULL, rule INTEGER)"
+            f"CREATE TABLE m{n} (s INTEGER PRIMARY KEY, t INTEGER NOT NULL, rule INTEGER, score)"
         )
         self._db.execute(
             f"CREATE TABLE a{n} (side, row INTEGER, grp INTEGER, PRIMARY KEY (side, row))"
@@ -109,7 +113,10 @@ class Scratch:
             self._pair(twin, BY_ID, ids, 0)
         for number, rule in enumerate(twin.rules):
             chosen = [self._keyed(twin, side, number, rule) for side in SIDES]
-            self._pair(twin, number, chosen, len(rule.parents))
+            if rule.likely is None:
+                self._pair(twin, number, chosen, len(rule.parents))
+            else:
+                likely.pair(self._db, twin, number, rule, chosen, self._free)
         # Made late where one pass finds all: the matches came in the order of their keys.
         self._db.execute(f"CREATE UNIQUE INDEX IF NOT EXISTS m{n}_t ON m{n} (t)")
         if self.all(f"SELECT 1 FROM t{n} WHERE id IS NOT NULL LIMIT 1"):
@@ -159,7 +166,7 @@ class Scratch:
             FROM ({union}) GROUP BY {names} HAVING sum(side = 0) > 0 AND sum(side = 1) > 0
         """)
         paired = self._db.execute(f"""
-            INSERT INTO m{n} SELECT s, t, {rule} FROM grouped g
+            INSERT INTO m{n} SELECT s, t, {rule}, NULL FROM grouped g
             WHERE ns = 1 AND nt = 1 AND {self._free(n, "s", "g.s")} AND {self._free(n, "t", "g.t")}
             ORDER BY s
         """).rowcount
@@ -247,11 +254,11 @@ class Scratch:
         links = "".join(f", s.f{i}, t.f{i}" for i in range(len(twin.linked)))
         while twin.rules:
             rows = self.all(f"""
-                SELECT m.s, m.t, s.key, t.key, s.id, m.rule, CASE m.rule{k} END{links}
+                SELECT m.s, m.t, s.key, t.key, s.id, m.rule, CASE m.rule{k} END, m.score{links}
                 FROM m{n} m JOIN s{n} s ON s.row = m.s JOIN t{n} t ON t.row = m.t
                 WHERE m.t > ? AND m.rule >= 0 AND t.id IS NULL ORDER BY m.t LIMIT ?
             """, after, chunk)  # fmt: skip
             if not rows:
                 return
-            yield [Pair._make((*row[:7], row[7:])) for row in rows]
+            yield [Pair._make((*row[:7], row[8:], row[7])) for row in rows]
             after = rows[-1][1]

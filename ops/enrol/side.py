@@ -233,9 +233,12 @@ def entries(twin: Twin, block: Block, unreadable: Counter[str]) -> Iterator[tupl
 
 
 def key_digests(twin: Twin, block: Block, unreadable: Counter[str]) -> list[list[bytes | None]]:
-    """A digest for each rule and row; counts values that a step cannot read, by column."""
+    """A digest for each rule and row; counts values that a step cannot read, by column, also of
+    columns that are only compared.
+    """
     texts: dict[str, list[Text]] = {}
-    for name in {c for rule in twin.rules for c in rule.plain}:
+    read = {c for rule in twin.rules for c in (*rule.plain, *rule.kept) if c not in twin.parents}
+    for name in read:
         steps: Sequence[Step] = twin.steps.get(name, ())
         texts[name], failed = normalised(block.texts[name], steps)
         if failed:

@@ -21,28 +21,49 @@ from schemas.table import SYNC_ID, Table, parents_first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Likely:
+    """What is compared where no key decides. compare: columns and their method (likely.METHODS);
+    at_least: probability from which on two rows are partners; margin: by how much any other pair of
+    theirs has to be less probable.
+    """
+
+    block: Sequence[str]
+    compare: Mapping[str, str]
+    at_least: float
+    margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Match:
-    """What the configuration says of one table: key lists, tried in order, and each column's
-    steps.
+    """What the configuration says of one table: key lists, tried in order, each column's steps, and
+    what is compared after all keys.
     """
 
     keys: Sequence[Sequence[str]]
     steps: Mapping[str, Sequence[Step]]
+    likely: Likely | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One natural key: columns compared as texts, and references compared by their parents'
-    matches.
+    matches. likely: equal keys are only a block, in which rows are compared.
     """
 
     plain: tuple[str, ...]
     parents: tuple[str, ...]
+    likely: Likely | None = None
 
     @property
     def text(self) -> str:
         """The rule as people read it."""
-        return " + ".join((*self.parents, *self.plain))
+        key = " + ".join((*self.parents, *self.plain))
+        return key if self.likely is None else f"likely ({key}; {', '.join(self.likely.compare)})"
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """Columns whose texts must still be what they were when the match was made."""
+        return (*self.parents, *(self.likely.compare if self.likely is not None else ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +204,8 @@ def twins(
             match = matches.get(name)
             own = own_key(table, placement)
             twin.rules = [_rule(twin, key, own, numbers) for key in match.keys] if match else []
+            if match and match.likely:
+                twin.rules = [*twin.rules, _likely(twin, match.likely, own, numbers)]
             twin.steps = match.steps if match else {}
             others = translated_columns(table, named, placement)
             left_out = {sync, own, *parents, *exceptions.own, *others}
@@ -197,7 +220,8 @@ def twins(
     for twin in made:
         asked = [p.column for other in made for p in other.parents.values() if
                  p.number == twin.number]  # fmt: skip
-        twin.linked = list(dict.fromkeys([*twin.parents, *asked]))
+        held = [c for rule in twin.rules for c in rule.kept]
+        twin.linked = list(dict.fromkeys([*twin.parents, *asked, *held]))
     return made
 
 
@@ -246,3 +270,15 @@ def _rule(twin: Twin, key: Sequence[str], own: str | None, numbers: Mapping[str,
         plain=tuple(c for c in key if c not in twin.parents),
         parents=tuple(c for c in key if c in twin.parents),
     )
+
+
+def _likely(twin: Twin, likely: Likely, own: str | None, numbers: Mapping[str, int]) -> Rule:
+    block = _rule(twin, likely.block, own, numbers)
+    references = _rule(twin, list(likely.compare), own, numbers).parents
+    if references:
+        raise Misconfigured(
+            f"found the reference {twin.name}.{references[0]} in likely.compare, whose values have "
+            "no likeness",
+            hint="name it in likely.block: then its parents' matches are compared",
+        )
+    return replace(block, likely=likely)
