@@ -14,7 +14,7 @@ demo: $(BIN)/.demo ## two embedded databases, changes flowing between them, a fu
 	$(BIN)/headwater demo
 
 test: $(BIN)/.dev $(BIN)/.native ## every test on real servers (installed if missing); a sample of the crash matrix
-	$(BIN)/python -m tests.services run $(BIN)/pytest tests -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m tests.services run $(BIN)/pytest tests -n 3 --dist loadfile --no-loadscope-reorder --durations=60
 
 check: $(BIN)/.dev $(BIN)/.native ## linter, formatter, types and unit tests: no servers, below a minute
 	$(BIN)/ruff check $(CODE)
