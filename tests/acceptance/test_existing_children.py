@@ -14,13 +14,20 @@ from typing import Any
 
 import pytest
 import tomlkit
-from typer.testing import CliRunner
 
-from ops.cli import app
 from ops.compose import opened_log
 from tests.acceptance.family import MATCH, TABLES, Own, Writer, fill, make, own_rows
 from tests.acceptance.test_operator_errors import NewDatabase, a_name
-from tests.faults.pipeline import Pipeline, Worker, pipeline, schema_of, scheme, until, user_url
+from tests.faults.pipeline import (
+    Pipeline,
+    Worker,
+    pipeline,
+    schema_of,
+    scheme,
+    types,
+    until,
+    user_url,
+)
 from tests.services.database import Database
 
 KINDS = ("postgres", "mysql", "mariadb")
@@ -187,6 +194,6 @@ def unexplained(flow: Pipeline, name: str, own: Own) -> list[str]:
 
 def told(flow: Pipeline, *words: str) -> Any:
     """The JSON that a command prints, whatever it ends with; without a process of its own."""
-    done = CliRunner().invoke(app, [*words, "--config", str(flow.folder / "headwater.toml")])
+    done = types(flow.folder, *words)
     assert done.stdout, done.output
     return json.loads(done.stdout.splitlines()[-1])

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import orjson
 import pytest
-from typer.testing import CliRunner
 
-from ops.cli import app
 from tests.acceptance import test_children_page as children
 from tests.acceptance.test_children_page import Reader
-from tests.faults.pipeline import ROOT, Pipeline, schema_of, scheme, until, user_url
+from tests.faults.pipeline import ROOT, Pipeline, schema_of, scheme, types, until, user_url
 from tests.services.database import Database
 from tests.services.server import Server
 
@@ -129,30 +127,30 @@ def test_what_it_says_of_several_environments(
     monkeypatch.chdir(tmp_path)
     flow = Pipeline(tmp_path, "shop", source, {}, {})
 
-    def types(line: str) -> str:
+    def typed(line: str) -> str:
         words = line.partition("#")[0].partition(">")[0].replace("shop.", f"{schema_of(source)}.")
-        done = CliRunner().invoke(app, words.split()[1:])
+        done = types(tmp_path, *words.split()[1:])
         assert done.exit_code == 0, done.output
         return done.stdout
 
     begin, correct = re.findall(r"```sh\n(.*?)```", SHARED, re.DOTALL)
     prepare, capture, *catch_up, look, export = begin.splitlines()
-    types(prepare)
+    typed(prepare)
     running = flow.start(*capture.removesuffix("&").split()[1:])
     try:
         for line in catch_up:
-            types(line)
-        found = orjson.loads(types(f"{look} --json"))["mappings"]
+            typed(line)
+        found = orjson.loads(typed(f"{look} --json"))["mappings"]
         assert [(m["environment"], m["local_key"], m["state"]) for m in found] == [
             ("shop", 1, "active"), ("branch", 501, "active"), ("depot", 1, "active"),
         ]  # fmt: skip
         assert len({m["sync_id"] for m in found}) == 1
-        assert len(list(csv.DictReader(types(export).splitlines()))) == 2 * 3
+        assert len(list(csv.DictReader(typed(export).splitlines()))) == 2 * 3
         with closing(sqlite3.connect(tmp_path / "depot.db")) as depot, depot:
             depot.execute("insert into users (id, name) values (4, 'Ann')")
         assign, again = correct.splitlines()
-        types(assign)
-        now = orjson.loads(types(f"{again} --json"))["mappings"]
+        typed(assign)
+        now = orjson.loads(typed(f"{again} --json"))["mappings"]
         assert [(m["local_key"], m["state"]) for m in now if m["environment"] == "depot"] == [
             (1, "ended"), (4, "active"),
         ]  # fmt: skip

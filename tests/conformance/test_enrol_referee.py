@@ -7,9 +7,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from ops.cli import app
 from ops.compose import opened_target
 from ops.enrol.assign import resolve, undo
 from ops.enrol.run import both_sides, both_twins
@@ -18,7 +16,7 @@ from ops.prepare import prepare_all
 from schemas.errors import Misconfigured, SchemaConflict
 from tests.acceptance.test_operator_errors import NewDatabase, unchanged
 from tests.conformance.test_enrol import everything, matched, started
-from tests.faults.pipeline import Pipeline, schema_of, scheme
+from tests.faults.pipeline import Pipeline, schema_of, scheme, types
 from tests.services.database import Database
 
 ALWAYS = "mysql-postgres"
@@ -54,9 +52,9 @@ def flow(
         yield made
 
 
-def types(flow: Pipeline, *words: str) -> str:
-    """Run a command in this process; what it printed."""
-    done = CliRunner().invoke(app, [*words, "--config", str(flow.folder / "headwater.toml")])
+def told(flow: Pipeline, *words: str) -> str:
+    """What a command that must go well printed."""
+    done = types(flow.folder, *words)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -145,7 +143,7 @@ def test_pairs_are_made_and_taken_back_by_hand(one_flow: Pipeline) -> None:
     assert pairs(flow) == {2: 102}
     changed = [(g.source_keys, g.target_keys) for g in found.ambiguous if g.reason == CHANGED]
     assert sorted(changed) == [([1], [101]), ([3], [103])]
-    types(flow, "enrol", "assign", "branch", users, "--source-key", "5", "--target-key", "106")
+    told(flow, "enrol", "assign", "branch", users, "--source-key", "5", "--target-key", "106")
     assert pairs(flow) == {2: 102, 5: 106}
     before = everything(target, "users")
     with both_sides(flow.config, "branch") as both:
@@ -158,7 +156,7 @@ def test_pairs_are_made_and_taken_back_by_hand(one_flow: Pipeline) -> None:
         with pytest.raises(Misconfigured, match="no assignment"):
             undo(both, twin, ["2", "9"], mint=False)
     assert pairs(flow) == {2: 102, 5: 106}, "all of them or none"
-    said = types(flow, "enrol", "undo", "branch", users, "2")
+    said = told(flow, "enrol", "undo", "branch", users, "2")
     assert f"headwater snapshot {flow.name} {users} --for branch --id 2" in said
     assert everything(target, "users") == before
     matched(flow, apply=True)

@@ -14,8 +14,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 import tomlkit
+from typer.testing import CliRunner, Result
 
+from ops.cli import app
 from ops.compose import opened_log, opened_source, opened_target
 from ops.config import Config
 from ops.config_file import load
@@ -203,6 +206,15 @@ def pipeline(
         yield made
     finally:
         made.close()
+
+
+def types(folder: Path, *words: str) -> Result:
+    """Run `headwater WORDS` with the file in `folder`, in this process: sooner than in its own."""
+    try:
+        return CliRunner().invoke(app, [*words, "--config", str(folder / "headwater.toml")])
+    finally:
+        # It logs to streams that are closed now.
+        structlog.reset_defaults()
 
 
 def user_url(database: Database) -> str:
