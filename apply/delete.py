@@ -6,7 +6,7 @@ and then for the batch's end. So neither a foreign key nor a cascade of the targ
 the source kept.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import orjson
 import sqlalchemy as sa
@@ -101,7 +101,8 @@ class Deletes:
             return
         plan, rows = job.plan, job.rows
         keys = [rows.keys[i] for i in job.left]
-        self._bequeath(plan, keys)
+        moved = {rows.keys[i] for i in job.left if is_moved(rows.values[i])}
+        self._bequeath(plan, keys, moved)
         self._in.put_keys(plan, keys, [rows.ordinals[i] for i in job.left])
         if self._in.run(job.sql.hold_referenced()):
             held = set(self._in.ordinals(job.sql.held(plan.keys)))
@@ -114,18 +115,20 @@ class Deletes:
         self._in.written += self._in.run(job.sql.delete(), **ALL)
         self._in.referee.end(plan)
 
-    def _bequeath(self, plan: Plan, keys: Sequence[bytes]) -> None:
+    def _bequeath(self, plan: Plan, keys: Sequence[bytes], moved: Collection[bytes]) -> None:
         """Where an identity was replaced under one source key, children follow the key.
 
         The source's children did not change, so nothing in the log moves them (a sync_id that was
-        updated). Not those that a delete took with it: the key was given to a new row later.
+        updated; moved: such keys). Not those that a delete took with it: the key was given to a new
+        row later.
         """
         if not keys or not plan.is_tracked or plan.own_key is None:
             return
         identity, own = plan.target.c[plan.identity[0]], plan.target.c[plan.own_key]
-        names = [str(orjson.loads(key)[plan.identity[0]]) for key in keys]
+        names = {str(orjson.loads(key)[plan.identity[0]]): key for key in keys}
         taken = {(p.target, link.column) for p, link in carried(self._in, plan)}
-        for old, new, is_next in self._in.identities.heirs(plan.name, names):
+        for old, new, is_next in self._in.identities.heirs(plan.name, list(names)):
+            is_update = is_next and names[old] in moved
             texts = (sa.literal(name, sa.String) for name in (old, new))
             old_key, new_key = (
                 self._in.connection.scalar(sa.select(own).where(identity == value))
@@ -137,10 +140,10 @@ class Deletes:
                 continue
             for reference in plan.references:
                 of = (reference.child, reference.columns[0])
-                if reference.keys == (plan.own_key,) and (is_next or of not in taken):
+                if reference.keys == (plan.own_key,) and (is_update or of not in taken):
                     column = reference.child.c[reference.columns[0]]
-                    moved = sa.update(reference.child).values({column: new_key})
-                    self._in.run(moved.where(column == old_key))
+                    follow = sa.update(reference.child).values({column: new_key})
+                    self._in.run(follow.where(column == old_key))
 
     @property
     def are_left(self) -> bool:
@@ -159,7 +162,8 @@ class Deletes:
             if gone:
                 self._orphans.carry(plan, gone)
             # The block that brought the row's new identity came after the one that ended the old.
-            self._bequeath(plan, [key for key in left if key not in gone])
+            moved = [key for key in left if key not in gone]
+            self._bequeath(plan, moved, moved)
         for plan, left in waiting:
             self._in.put_keys(plan, list(left), [ordinal for _, ordinal in left.values()])
             self._unlink(plan)

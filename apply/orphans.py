@@ -36,10 +36,11 @@ At = tuple[int, int]
 
 
 class Gone(NamedTuple):
-    """A delete that the log shows, and its place in the log."""
+    """A delete that the log shows, and its place in the log; waits: it is parked itself."""
 
     at: At
     row: Row
+    waits: bool = False
 
 
 class Orphans:
@@ -133,8 +134,18 @@ class Orphans:
 
     def settle_waiting(self) -> None:
         """The same of rows that wait for the batch's end, and of those that are parked."""
+        self._note_parked()
         while self._gone and (self._settle_held() or self._settle_parked()):
             pass  # what is lost loses others
+
+    def _note_parked(self) -> None:
+        """The source's rows went with one whose delete is parked, too."""
+        for change in self._in.parking.deletes:
+            plan, value = self._in.plan(change.table_name), change.value.encode()
+            columns = set() if is_moved(value) else self._referenced(plan)
+            image = orjson.loads(value).get("before") if columns else None
+            at = change.at_batch, change.at_ordinal
+            self._note(plan, columns, image or {}, Gone(at, change.row, waits=True))
 
     def _settle_held(self) -> bool:
         found = False
@@ -144,7 +155,7 @@ class Orphans:
             for key, row in list(waiting.items()) if links else ():
                 image = orjson.loads(row.value)["after"]
                 gone, emptied = self._judge(plan, links, image, (row.batch, row.ordinal))
-                if gone:
+                if gone and not self._must_stay(plan, key, gone):
                     del waiting[key]
                     self.lose(plan, {key: gone})
                     found = True
@@ -163,13 +174,17 @@ class Orphans:
                 continue
             last = parking.queue(row)[-1]
             gone, emptied = self._judge(plan, links, image, (last.at_batch, last.at_ordinal))
-            if gone:
+            if gone and not self._must_stay(plan, row[1], gone):
                 parking.drop(row)
                 self.lose(plan, {row[1]: gone})
                 found = True
             elif emptied:
                 parking.empty(row, emptied)
         return found
+
+    def _must_stay(self, plan: Plan, key: bytes, gone: Gone) -> bool:
+        """Whether a row cannot go before the delete by which it goes."""
+        return gone.waits and bool(kept_back(self._in, levels(self._in, plan, [key])))
 
     # Rows that are in the target.
 

@@ -209,6 +209,11 @@ class Parking:
         """The rows of which changes wait."""
         return [row for row in self._queues if self.waits(row)]
 
+    @property
+    def deletes(self) -> list[Parked]:
+        """The deletes that wait, of rows of which changes wait."""
+        return [c for row in self.rows for c in self._queues[row] if c.op == "d"]
+
     def waits(self, row: Row) -> bool:
         """Whether changes of the row wait, and are not being released."""
         return row in self._queues and row not in self._released
