@@ -15,6 +15,7 @@ from apply import referee
 from apply.own import REFEREE
 from apply.plan import ORDINAL, Link, Plan
 from apply.refused import Refusal, Refused
+from apply.server import Cause
 from apply.transaction import Transaction
 from apply.uuids import wire_text
 from schemas.kinds import Kind
@@ -52,6 +53,16 @@ def levels(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> list[
     return found
 
 
+def staged_levels(transaction: Transaction, plan: Plan, keys: Sequence[bytes]) -> list[Level]:
+    """The same, with the staging tables that `carry` needs: a savepoint's rollback takes what was
+    made in it.
+    """
+    found = levels(transaction, plan, keys)
+    for level in found:
+        transaction.session.ready(level.plan.keys)
+    return found
+
+
 def kept_back(transaction: Transaction, found: Sequence[Level]) -> list[int]:
     """Which of the first rows cannot go yet: a row would go with them that a parked change moves
     away.
@@ -78,6 +89,23 @@ def carry(transaction: Transaction, found: Sequence[Level]) -> None:
                 _empty(transaction, level.plan, child, link)
     for level in reversed(found[1:]):
         delete(transaction, level.plan, level.keys)
+
+
+def may_go(transaction: Transaction, plan: Plan, key: bytes) -> bool:
+    """Whether a row can be deleted now, with all that goes with it; nothing is."""
+    found = staged_levels(transaction, plan, [key])
+    savepoint, written = transaction.connection.begin_nested(), transaction.written
+    try:
+        carry(transaction, found)
+        delete(transaction, plan, [key])
+    except sa.exc.DBAPIError as error:
+        if transaction.server.cause(error) is not Cause.FOREIGN:
+            raise
+        return False
+    finally:
+        savepoint.rollback()
+        transaction.written = written
+    return True
 
 
 def still_referenced(transaction: Transaction, rows: Sequence[Refusal]) -> Refused:

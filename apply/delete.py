@@ -143,7 +143,18 @@ class Deletes:
                 if reference.keys == (plan.own_key,) and (is_update or of not in taken):
                     column = reference.child.c[reference.columns[0]]
                     follow = sa.update(reference.child).values({column: new_key})
-                    self._in.run(follow.where(column == old_key))
+                    self._follow(follow.where(column == old_key))
+
+    def _follow(self, statement: sa.Update) -> None:
+        """What a key of several columns refuses stays: its delete is refused, too."""
+        savepoint = self._in.connection.begin_nested()
+        try:
+            self._in.run(statement)
+            savepoint.commit()
+        except sa.exc.DBAPIError as error:
+            if self._in.server.cause(error) not in (Cause.FOREIGN, Cause.UNIQUE):
+                raise
+            savepoint.rollback()
 
     @property
     def are_left(self) -> bool:

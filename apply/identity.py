@@ -17,7 +17,6 @@ from apply.known import Known
 from apply.own import IDENTITY, WAITING, name_type
 from apply.plan import Link, Plan
 from apply.session import Session
-from apply.sql import is_of
 from schemas.errors import Poison
 
 FACTS = sa.Table(
@@ -345,48 +344,3 @@ class Identities:
         for at in range(0, len(identities), 1000):
             some = w.identity.in_(identities[at : at + 1000])
             self._connection.execute(sa.delete(WAITING).where(*mine, some))
-
-    def fill(self, plan: Plan, link: Link) -> None:
-        """Set the references that waited and whose parents have come."""
-        if link.parent is None or not (link.translated or link.waits):
-            return
-        w, i, parent, child = WAITING.c, IDENTITY.c, link.parent.alias(), plan.target
-        key, is_row = parent.c[link.parent_key], self._is_row(plan, w.identity)
-        if link.is_chosen:
-            is_row += is_of(self._server, link, child)
-        if link.is_refereed:
-            parents = referee.of_parent(self._source, link, parent, w.source_key)
-        elif link.translated:
-            name = parent.c[link.parent_identity]
-            parents = [
-                i.source == w.source,
-                i.table_name == link.parent_name,
-                i.source_key == w.source_key,
-                i.to_batch.is_(None),
-                name == self._server.from_text(i.identity, name, link.identity_kind),
-            ]
-        else:
-            parents = [key == self._server.from_text(w.source_key, key)]
-        self._connection.execute(
-            sa.update(child)
-            .values({child.c[link.column]: key})
-            .where(
-                w.source == self._source,
-                w.table_name == plan.name,
-                w.column_name == link.column,
-                *is_row,
-                child.c[link.column].is_(None),
-                *parents,
-            )
-        )
-        filled = sa.exists().where(*is_row, child.c[link.column].is_not(None))
-        mine = (w.source == self._source) & (w.table_name == plan.name)
-        self._connection.execute(
-            sa.delete(WAITING).where(mine, w.column_name == link.column, filled)
-        )
-
-    def _is_row(self, plan: Plan, identity: Any) -> list[sa.ColumnElement[bool]]:
-        if plan.is_refereed:
-            return referee.of_row(plan, identity)
-        row = plan.target.c[plan.identity[0]]
-        return [row == self._server.from_text(identity, row, plan.identity_kind)]

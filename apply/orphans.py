@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
+import sqlalchemy as sa
 
 from apply.cascade import (
     ACTIONS,
@@ -20,12 +21,15 @@ from apply.cascade import (
     delete,
     kept_back,
     levels,
+    may_go,
+    staged_levels,
     still_referenced,
 )
 from apply.parking import Row
 from apply.plan import Link, Plan
 from apply.queue import image_of
-from apply.refused import Refusal
+from apply.refused import Refusal, Refused
+from apply.server import Cause
 from apply.transaction import Job, Transaction
 from apply.upsert import Upserts
 from schemas.codec import after_of, is_moved
@@ -191,22 +195,38 @@ class Orphans:
     def lose(self, plan: Plan, rows: Mapping[bytes, Gone]) -> None:
         """Delete rows that went with others, by key, and what went with them."""
         if rows:
-            self.carry(plan, rows)
-            delete(self._in, plan, list(rows))
+            self.carry(plan, rows, and_delete=True)
 
-    def carry(self, plan: Plan, rows: Mapping[bytes, Gone]) -> None:
-        """Do what these rows' deletion did to others; they themselves stay. Raises Refused for
-        deletes that must wait for a parked change.
+    def carry(self, plan: Plan, rows: Mapping[bytes, Gone], *, and_delete: bool = False) -> None:
+        """Do what these rows' deletion did to others; they themselves stay, unless `and_delete`.
+        Raises Refused for deletes that must wait for a parked change, or for rows that only the
+        target has.
         """
-        found, gone = levels(self._in, plan, list(rows)), list(rows.values())
+        found = staged_levels(self._in, plan, list(rows))
         kept = kept_back(self._in, found)
         if kept:
-            refused = [Refusal(*gone[i].row, gone[i].at[1], "referenced") for i in kept]
-            raise still_referenced(self._in, refused)
+            raise self._referenced_still([list(rows.values())[i] for i in kept])
         if self._upserts.are_held or not self._in.parking.is_empty:
+            gone = list(rows.values())
             for level in found[1:]:
                 self._note_lost(level, [gone[root] for root in level.roots])
-        carry(self._in, found)
+        savepoint = self._in.connection.begin_nested()
+        try:
+            carry(self._in, found)
+            if and_delete:
+                delete(self._in, plan, list(rows))
+            savepoint.commit()
+        except sa.exc.DBAPIError as error:
+            if self._in.server.cause(error) is not Cause.FOREIGN:
+                raise
+            savepoint.rollback()
+            stay = [of for key, of in rows.items() if not may_go(self._in, plan, key)]
+            raise self._referenced_still(stay or list(rows.values())) from error
+
+    def _referenced_still(self, gone: Sequence[Gone]) -> Refused:
+        return still_referenced(
+            self._in, [Refusal(*one.row, one.at[1], "referenced") for one in gone]
+        )
 
     def _note_lost(self, level: Level, gone: Sequence[Gone]) -> None:
         """Keep by which keys the source's rows referenced these ones."""

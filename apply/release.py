@@ -9,7 +9,7 @@ from itertools import groupby
 
 import sqlalchemy as sa
 
-from apply.cascade import carried, kept_back, levels
+from apply.cascade import carried, kept_back, levels, may_go
 from apply.fold import fold
 from apply.look_up import look_up
 from apply.parked import Parked
@@ -61,7 +61,8 @@ def _left_alone(transaction: Transaction, changes: Sequence[Parked]) -> Iterator
         transaction.run(transaction.sql(plan).hold_referenced(going))
         held = set(transaction.ordinals(transaction.sql(plan).held(plan.keys)))
         held.update(kept_back(transaction, levels(transaction, plan, keys)))
-        yield from (change for i, change in enumerate(waiting) if i not in held)
+        free = ((change, keys[i]) for i, change in enumerate(waiting) if i not in held)
+        yield from (change for change, key in free if may_go(transaction, plan, key))
 
 
 def _pair(change: Parked) -> tuple[str, str]:

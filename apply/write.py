@@ -15,6 +15,7 @@ import orjson
 from apply.conflicts import Conflicts
 from apply.delete import Deletes
 from apply.detach import has_come
+from apply.fill import fill
 from apply.fold import fold
 from apply.orphans import Orphans
 from apply.placeholding import make
@@ -208,7 +209,7 @@ class Writing:
             plan = self._in.plan(name)
             for link in plan.links:
                 if self._is_due(plan, link):
-                    self._in.identities.fill(plan, link)
+                    fill(self._in, plan, link)
         self._waiting |= self._deletes.finish()
 
     def _is_due(self, plan: Plan, link: Link) -> bool:
