@@ -5,8 +5,9 @@ writes into the first of them.
 
 from __future__ import annotations
 
+import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -24,27 +25,32 @@ TABLES = {
     "foreign key (country_id) references countries (id)",
     "profiles": "user_id int not null unique, bio varchar(200), "
     "foreign key (user_id) references users (id) on delete cascade",
-    "addresses": "user_id int not null, street varchar(80) not null, "
-    "foreign key (user_id) references users (id) on delete cascade",
+    "addresses": "user_id int not null, street varchar(80) not null, country_code varchar(9), "
+    "foreign key (user_id) references users (id) on delete cascade, "
+    "foreign key (country_code) references countries (code)",
     "categories": "name varchar(50) not null unique, parent_id int, "
     "foreign key (parent_id) references categories (id)",
     "products": "code varchar(20) not null unique, price int not null, category_id int, "
     "foreign key (category_id) references categories (id) on delete set null",
-    "orders": "number int not null unique, user_id int not null, address_id int, "
+    "orders": "number int not null unique, user_id int not null, address_id int, profile_of int, "
     "foreign key (user_id) references users (id), "
+    "foreign key (profile_of) references profiles (user_id), "
     "foreign key (address_id) references addresses (id) on delete set null",
-    "order_lines": "order_id int not null, line int not null, product_id int not null, amount int, "
-    "unique (order_id, line), foreign key (order_id) references orders (id) on delete cascade, "
-    "foreign key (product_id) references products (id)",
-    "tags": "word varchar(50) not null unique",
+    "tags": "word varchar(50) not null unique, owner_type varchar(9), owner_id int",
     "product_tags": "product_id int not null, tag_id int not null, unique (product_id, tag_id), "
     "foreign key (product_id) references products (id) on delete cascade, "
     "foreign key (tag_id) references tags (id) on delete cascade",
-    "teams": "name varchar(50) not null unique, lead_id int",
+    "order_lines": "order_id int not null, line int not null, product_id int not null, amount int, "
+    "tag_id int, "
+    "unique (order_id, line), foreign key (order_id) references orders (id) on delete cascade, "
+    "foreign key (product_id, tag_id) references product_tags (product_id, tag_id), "
+    "foreign key (product_id) references products (id)",
+    "teams": "name varchar(50) not null unique, lead_id int, facts varchar(80)",
     "members": "team_id int, user_id int not null unique, role varchar(20), "
     "foreign key (team_id) references teams (id), "
     "foreign key (user_id) references users (id) on delete cascade",
 }
+PAIRS = ("owner_type", "owner_id")
 CYCLE = "alter table teams add foreign key (lead_id) references members (id) on delete set null"
 
 REFERENCES = {
@@ -54,17 +60,24 @@ REFERENCES = {
         ("profiles", "user_id"),
         ("addresses", "user_id"),
         ("orders", "user_id"),
+        ("orders", "profile_of"),
         ("members", "user_id"),
     ],
     "addresses": [("orders", "address_id")],
     "categories": [("categories", "parent_id"), ("products", "category_id")],
     "products": [("order_lines", "product_id"), ("product_tags", "product_id")],
     "orders": [("order_lines", "order_id")],
-    "tags": [("product_tags", "tag_id")],
+    "tags": [("product_tags", "tag_id"), ("order_lines", "tag_id")],
     "teams": [("members", "team_id")],
     "members": [("teams", "lead_id")],
 }
 """By table, who references it."""
+
+DECLARED: Mapping[str, Mapping[str, Any]] = {
+    "tags.owner_id": {"by": "owner_type", "to": {"user": "users.id", "product": "products.id"}},
+    "teams.facts": {"at": {"$.user": "users.id", "$.products[*]": "products.id"}},
+}
+"""What no foreign key says."""
 
 MATCH: Mapping[str, Mapping[str, Any]] = {
     "countries": {"keys": [["code"]]},
@@ -91,6 +104,10 @@ def make(database: Database) -> None:
     if kind == "postgresql":
         for name in TABLES:
             database.execute(f"alter table {name} replica identity full")
+
+
+def _facts(user: object, products: Iterable[object]) -> str:
+    return f'{{"user": {user}, "products": [{", ".join(map(str, products))}], "colour": "red"}}'
 
 
 def fill(database: Database, rng: random.Random, share: float, shift: int) -> None:
@@ -123,7 +140,13 @@ def fill(database: Database, rng: random.Random, share: float, shift: int) -> No
         if n // 2 in users:
             database.execute(f"update users set manager_id = {own(n // 2)} where id = {own(n)}")
     insert("profiles", *({"user_id": own(n), "bio": f"b{n}"} for n in users if n % 2))
-    insert("addresses", *({"id": own(n), "user_id": own(n), "street": f"s{n}"} for n in users))
+    insert(
+        "addresses",
+        *(
+            {"id": own(n), "user_id": own(n), "street": f"s{n}", "country_code": f"c{n % 5}"}
+            for n in users
+        ),
+    )
     insert("categories", {"id": own(0), "name": "k0"})
     for n in range(1, 8):
         insert("categories", {"id": own(n), "name": f"k{n}", "parent_id": own(n // 2)})
@@ -132,21 +155,41 @@ def fill(database: Database, rng: random.Random, share: float, shift: int) -> No
         "products",
         *({"id": own(n), "code": f"p{n}", "price": n, "category_id": own(n % 8)} for n in products),
     )
-    for n in some(range(40)):
-        user = users[n % len(users)]
-        place = {"id": own(n), "number": n, "user_id": own(user), "address_id": own(user)}
-        insert("orders", place)
-        lines = enumerate(products[:3])
-        insert(
-            "order_lines",
-            *({"order_id": own(n), "line": i, "product_id": own(p), "amount": 1} for i, p in lines),
-        )
-    insert("tags", *({"id": own(n), "word": f"w{n}"} for n in range(6)))
+    insert(
+        "tags",
+        *(
+            {"id": own(n), "word": f"w{n}", "owner_type": "user", "owner_id": own(users[n])}
+            for n in range(3)
+        ),
+        *(
+            {"id": own(n), "word": f"w{n}", "owner_type": "product", "owner_id": own(products[n])}
+            for n in range(3, 6)
+        ),
+    )
     insert(
         "product_tags",
         *({"product_id": own(p), "tag_id": own(p % 6)} for p in products if p % 3),
     )
-    insert("teams", *({"id": own(n), "name": f"t{n}"} for n in range(4)))
+    for n in some(range(40)):
+        user = users[n % len(users)]
+        place = {"id": own(n), "number": n, "user_id": own(user), "address_id": own(user)}
+        insert("orders", {**place, "profile_of": own(user) if user % 2 else None})
+        insert(
+            "order_lines",
+            *(
+                {"order_id": own(n), "line": i, "product_id": own(p), "amount": 1}
+                | ({"tag_id": own(p % 6)} if p % 3 else {})
+                for i, p in enumerate(products[:3])
+            ),
+        )
+    insert(
+        "teams",
+        *(
+            {"id": own(n), "name": f"t{n}"}
+            | {"facts": _facts(own(users[n]), [own(products[n]), own(products[n + 1])])}
+            for n in range(4)
+        ),
+    )
     insert(
         "members",
         *({"id": own(n), "team_id": own(n % 4), "user_id": own(n), "role": "r"} for n in users),
@@ -236,17 +279,42 @@ class Writer:
                 if "onstraint" not in str(error) and "uplicate" not in str(error):
                     raise
 
-    def _any(self, cursor: Any, table: str) -> str:
-        cursor.execute(f"select id from {table}")
+    def _any(self, cursor: Any, table: str, column: str = "id") -> str:
+        cursor.execute(f"select {column} from {table}")
         found = [row[0] for row in cursor.fetchall()]
-        return str(self._rng.choice(found)) if found else "null"
+        if not found:
+            return "null"
+        one = self._rng.choice(found)
+        return f"'{one}'" if isinstance(one, str) else str(one)
+
+    def _product_and_tag(self, cursor: Any) -> dict[str, str]:
+        if self._rng.random() < 0.5:
+            return {"product_id": self._any(cursor, "products"), "tag_id": "null"}
+        cursor.execute("select product_id, tag_id from product_tags")
+        product, tag = self._rng.choice(cursor.fetchall())
+        return {"product_id": str(product), "tag_id": str(tag)}
+
+    def _owner(self, cursor: Any) -> dict[str, str]:
+        kind = self._rng.choice(["user", "product"])
+        return {"owner_type": f"'{kind}'", "owner_id": self._any(cursor, f"{kind}s")}
+
+    def _is_declared(self, cursor: Any, table: str, one: str) -> bool:
+        cursor.execute("select owner_id from tags where owner_type = %s", [table.rstrip("s")])
+        found = {str(row[0]) for row in cursor.fetchall()}
+        cursor.execute("select facts from teams where facts is not null")
+        for (text,) in cursor.fetchall():
+            facts = json.loads(text)
+            found.update(map(str, facts["products"] if table == "products" else [facts["user"]]))
+        return table in ("users", "products") and one in found
 
     def _statement(self, cursor: Any) -> str:
         rng, self._next = self._rng, self._next + 1
         n, table = self._next, rng.choice(list(TABLES))
         one = self._any(cursor, table)
         if rng.random() < 0.15:
-            return f"delete from {table} where id = {one}"
+            # What no foreign key says, no database keeps.
+            where = "1 = 0" if self._is_declared(cursor, table, one) else f"id = {one}"
+            return f"delete from {table} where {where}"
 
         def any_(of: str) -> str:
             return self._any(cursor, of)
@@ -260,7 +328,11 @@ class Writer:
                 "country_id": any_("countries"),
             },
             "profiles": lambda: {"user_id": any_("users"), "bio": f"'b{n}'"},
-            "addresses": lambda: {"user_id": any_("users"), "street": f"'s{n}'"},
+            "addresses": lambda: {
+                "user_id": any_("users"),
+                "street": f"'s{n}'",
+                "country_code": self._any(cursor, "countries", "code"),
+            },
             "categories": lambda: {"name": f"'k{n}'", "parent_id": any_("categories")},
             "products": lambda: {
                 "code": f"'p{n}'",
@@ -271,16 +343,21 @@ class Writer:
                 "number": str(n),
                 "user_id": any_("users"),
                 "address_id": any_("addresses"),
+                "profile_of": self._any(cursor, "profiles", "user_id"),
             },
             "order_lines": lambda: {
                 "order_id": any_("orders"),
                 "line": str(n),
-                "product_id": any_("products"),
                 "amount": str(n % 7),
+                **self._product_and_tag(cursor),
             },
-            "tags": lambda: {"word": f"'w{n}'"},
+            "tags": lambda: {"word": f"'w{n}'", **self._owner(cursor)},
             "product_tags": lambda: {"product_id": any_("products"), "tag_id": any_("tags")},
-            "teams": lambda: {"name": f"'t{n}'", "lead_id": any_("members")},
+            "teams": lambda: {
+                "name": f"'t{n}'",
+                "lead_id": any_("members"),
+                "facts": f"'{_facts(any_('users'), [any_('products'), any_('products')])}'",
+            },
             "members": lambda: {
                 "team_id": any_("teams"),
                 "user_id": any_("users"),
@@ -293,4 +370,7 @@ class Writer:
                 f"insert into {table} ({', '.join(values)}) values ({', '.join(values.values())})"
             )
         name = rng.choice(list(values))
-        return f"update {table} set {name} = {values[name]} where id = {one}"
+        # One column, or those that mean something together.
+        names = PAIRS if name in PAIRS else [name]
+        sets = ", ".join(f"{name} = {values[name]}" for name in names)
+        return f"update {table} set {sets} where id = {one}"

@@ -16,7 +16,7 @@ import pytest
 import tomlkit
 
 from ops.compose import opened_log
-from tests.acceptance.family import MATCH, TABLES, Own, Writer, fill, make, own_rows
+from tests.acceptance.family import DECLARED, MATCH, TABLES, Own, Writer, fill, make, own_rows
 from tests.acceptance.test_operator_errors import NewDatabase, a_name
 from tests.faults.pipeline import (
     Pipeline,
@@ -36,9 +36,8 @@ IDS = Own("sync_id")
 
 DERIVED: Mapping[str, Any] = {
     "order_lines": ["order_id", "line"],
-    "product_tags": ["product_id", "tag_id"],
     "profiles": "user_id",
-    "tags": "word",
+    "categories": "name",
     "*": "primary_key",
 }
 """Of what the authority's identities are computed, where it has no column for them."""
@@ -87,8 +86,18 @@ def with_exceptions(flow: Pipeline) -> None:
     for name in flow.targets:
         document["targets"][name]["exceptions"] = every[name]
         document["targets"][name]["match"] = {f"{schema}.{t}": m for t, m in MATCH.items()}
+        document["targets"][name]["references"] = {
+            f"{schema}.{where}": _in_schema(of, schema) for where, of in DECLARED.items()
+        }
         document["targets"][name]["url"] = user_url(flow.targets[name])
     path.write_text(tomlkit.dumps(document))
+
+
+def _in_schema(declared: Mapping[str, Any], schema: str) -> Mapping[str, Any]:
+    return {
+        word: {value: f"{schema}.{to}" for value, to in of.items()} if word in ("to", "at") else of
+        for word, of in declared.items()
+    }
 
 
 @pytest.mark.parametrize(
