@@ -28,14 +28,17 @@ TRANSIENT = frozenset(
         KafkaError.KAFKA_STORAGE_ERROR,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_ENOUGH_REPLICAS,
         KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
         KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
         KafkaError.REPLICA_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.UNKNOWN_PRODUCER_ID,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
     }
 )
 LOGIN = frozenset(

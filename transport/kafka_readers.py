@@ -9,6 +9,7 @@ from time import time_ns
 from confluent_kafka import KafkaException, TopicPartition
 
 from schemas.change import Offset
+from schemas.errors import Misconfigured
 from transport.kafka_commits import ANSWER_WITHIN_S, consumer
 from transport.kafka_errors import GONE, translated
 from transport.kafka_options import Options
@@ -50,7 +51,14 @@ class Readers:
         except KafkaException as error:
             if error.args[0].code() in GONE:
                 return None
-            raise translated(error.args[0], f"note who reads {self._topic}") from error
+            ours = translated(error.args[0], f"note who reads {self._topic}")
+            if isinstance(ours, KafkaException):
+                # Of a code that nobody listed: who reads is not worth an end of reading.
+                ours = Misconfigured(
+                    f"could not note who reads {self._topic} ({error.args[0].name()})",
+                    hint="report it; a clone of this target would not be seen",
+                )
+            raise ours from error
         finally:
             client.close()
         return found
