@@ -205,10 +205,11 @@ class Kept(Connected):
         with self._connected() as connection:
             return sessions.read(connection, self._source)
 
-    def keep_sessions(self, names: Sequence[str]) -> None:
+    def add_session(self, name: str, *, kept: int) -> list[str]:
         with self._connected() as connection:
-            sessions.keep(connection, self._source, names)
+            names = sessions.add(connection, self._source, name, kept)
             connection.commit()
+        return names
 
     def verified(self) -> list[Verified]:
         with self._connected() as connection:

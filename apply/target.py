@@ -356,8 +356,8 @@ class Target(Protocol):
         """The names of the last sessions in which changes were applied here, newest last."""
         ...
 
-    def keep_sessions(self, names: Sequence[str]) -> None:
-        """Have these in their place, durably."""
+    def add_session(self, name: str, *, kept: int) -> list[str]:
+        """Add a newest one, durably, and forget the oldest; the last `kept` that there are now."""
         ...
 
     def verified(self) -> list[Verified]:

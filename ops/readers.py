@@ -88,9 +88,7 @@ def drawn_at(session: str) -> int:
 
 def _drawn(target: Target) -> list[str]:
     """Draw a session; the target's own, newest last."""
-    mine = [*target.sessions(), f"{int(time())}.{uuid4().hex[:16]}"][-KEPT:]
-    target.keep_sessions(mine)
-    return mine
+    return target.add_session(f"{int(time())}.{uuid4().hex[:16]}", kept=KEPT)
 
 
 def forget(config: Config, name: str) -> None:

@@ -142,7 +142,7 @@ def test_a_restart_a_crash_and_a_fail_over_are_not_refused(child: Child) -> None
     """T95: a crash between the two notes; a replica that lost the last seconds."""
     child.applies(2)
     with opened_target(child.config, "branch") as target:
-        target.keep_sessions([*target.sessions(), "1.drawn, and the log not told"])
+        target.add_session("1.drawn, and the log not told", kept=20)
     assert child.applies() == 3
     shutil.copy(child.folder / "branch.db", child.folder / "replica.db")
     with opened_target(child.config, "branch") as target:
