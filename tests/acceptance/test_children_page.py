@@ -50,10 +50,11 @@ def commands(text: str) -> list[str]:
 class Reader:
     """A person in a folder of their own who types what the page says."""
 
-    def __init__(self, folder: Path, source: Database, target: Database) -> None:
+    def __init__(self, folder: Path, source: Database, target: Database, example: str = "") -> None:
+        """example: what the page says, with a configuration; by default this page's."""
         self.folder, self.source, self.target = folder, source, target
         given = iter([user_url(source), user_url(target)])
-        (toml,) = re.findall(r"```toml\n(.*?)```", section("An example"), re.DOTALL)
+        (toml,) = re.findall(r"```toml\n(.*?)```", example or section("An example"), re.DOTALL)
         written = re.sub(r'^url = ".*"', lambda m: f'url = "{next(given)}"', toml, flags=re.M)
         place = f'{{ {schema_of(source)} = "{schema_of(target)}" }}'
         written = written.replace('{ shop = "public" }', place)

@@ -12,7 +12,6 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.acceptance import test_children_page as children
 from tests.acceptance.test_children_page import Reader
 from tests.faults.pipeline import ROOT, Pipeline, schema_of, scheme, types, until, user_url
 from tests.services.database import Database
@@ -43,7 +42,6 @@ def reader(
     request: pytest.FixtureRequest,
     new_database: Callable[[Server], Database],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Reader:
     source, target = (new_database(request.getfixturevalue(name)) for name in request.param)
     source.execute(tables(source))
@@ -54,8 +52,7 @@ def reader(
     if scheme(target) == "postgresql":
         target.execute("select setval('users_id_seq', 502)")
     target.execute("insert into orders (user_id, price) values (502, 99)")
-    monkeypatch.setattr(children, "EXAMPLE", EXAMPLE)
-    return Reader(tmp_path, source, target)
+    return Reader(tmp_path, source, target, EXAMPLE)
 
 
 def sees(reader: Reader) -> list[tuple[str, int]]:
