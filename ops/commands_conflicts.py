@@ -11,7 +11,7 @@ from apply.placement import wanted
 from apply.recorded import Recorded, outcome
 from ops import show
 from ops.compose import opened_target, target_config
-from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
+from ops.options import DEFAULT, ConfigPath, Debug, Json, OfTable, Target, begin
 from schemas.conflict import ROW_POLICIES, ConflictRules, decide
 from schemas.errors import Misconfigured
 
@@ -20,9 +20,6 @@ app = typer.Typer(
     help="Rows that were changed on both sides, and what was decided.",
     no_args_is_help=True,
 )
-
-Target = Annotated[str, typer.Argument(help="a target of the configuration")]
-OfTable = Annotated[str | None, typer.Option("--table", help="only schema.table of the source")]
 
 
 @app.command("list")

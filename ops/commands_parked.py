@@ -10,7 +10,7 @@ import typer
 from apply.parked import Parked, numbered
 from ops import show
 from ops.compose import opened_target
-from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
+from ops.options import DEFAULT, ConfigPath, Debug, Json, OfTable, Target, begin
 from schemas.errors import Misconfigured, Poison
 from schemas.table import Table
 
@@ -20,9 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
-Target = Annotated[str, typer.Argument(help="a target of the configuration")]
 Number = Annotated[int, typer.Argument(help="the change, as `parked list` numbers it")]
-OfTable = Annotated[str | None, typer.Option("--table", help="only schema.table of the source")]
 
 
 @app.command("list")

@@ -1,21 +1,16 @@
 """Commands about rows that stand for parents which have not come: list, remove."""
 
-from typing import Annotated
-
 import typer
 
 from ops import show
 from ops.compose import opened_target
-from ops.options import DEFAULT, ConfigPath, Debug, Json, begin
+from ops.options import DEFAULT, ConfigPath, Debug, Json, OfTable, Target, begin
 
 app = typer.Typer(
     name="placeholders",
     help="Rows of a target that stand for parents which have not come: look, take away.",
     no_args_is_help=True,
 )
-
-Target = Annotated[str, typer.Argument(help="a target of the configuration")]
-OfTable = Annotated[str | None, typer.Option("--table", help="only schema.table of the source")]
 
 
 @app.command("list")

@@ -11,6 +11,8 @@ from ops.config_file import DEFAULT_PATH, Loaded, load
 ConfigPath = Annotated[
     Path, typer.Option("--config", "-c", envvar="HEADWATER_CONFIG", help="the configuration file")
 ]
+Target = Annotated[str, typer.Argument(help="a target of the configuration")]
+OfTable = Annotated[str | None, typer.Option("--table", help="only schema.table of the source")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON on stdout")]
 Debug = Annotated[
     bool,
